@@ -1,0 +1,1 @@
+//! A real PostgreSQL with a Supabase-compatible server in front.

@@ -1,0 +1,2 @@
+//! The task runner: `cargo xtask <task>`.
+fn main() {}
