@@ -1,0 +1,285 @@
+//! A document: one JSON object, kept as text so that numbers and timestamps stay exactly as written.
+//!
+//! Two documents are compared by meaning: the order of fields, white space, `1.50` against `1.5`
+//! and `Z` against `+00:00` make no difference; `9007199254740993` against `9007199254740992` does.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A JSON object as text. Cheap to move, exact to the last digit.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Box<RawValue>", into = "Box<RawValue>")]
+pub struct Document(Box<str>);
+
+/// The fields of a document in alphabetical order, each with its JSON text.
+pub type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Why a text is not a document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a JSON object: {0}")]
+pub struct NotADocument(String);
+
+impl Document {
+    /// The document without fields.
+    pub fn empty() -> Self {
+        Self("{}".into())
+    }
+
+    /// Checks that `text` is one JSON object and keeps it.
+    pub fn parse(text: &str) -> Result<Self, NotADocument> {
+        let text = text.trim();
+        if !text.starts_with('{') {
+            let shown: String = text.chars().take(40).collect();
+            return Err(NotADocument(format!("it begins with {shown:?}")));
+        }
+        serde_json::from_str::<&RawValue>(text).map_err(|error| NotADocument(error.to_string()))?;
+        Ok(Self(text.into()))
+    }
+
+    /// Takes a text that is known to be one JSON object, because it comes from a document or a parser.
+    pub fn trusted(text: String) -> Self {
+        debug_assert!(Self::parse(&text).is_ok(), "not a document: {text}");
+        Self(text.into())
+    }
+
+    /// Turns a value that serialises to a JSON object into a document.
+    pub fn from_value(value: &impl Serialize) -> Result<Self, NotADocument> {
+        let text = serde_json::to_string(value).map_err(|error| NotADocument(error.to_string()))?;
+        Self::parse(&text)
+    }
+
+    /// Builds a document from fields.
+    pub fn from_fields<'a, N: AsRef<str>>(fields: impl IntoIterator<Item = (N, &'a RawValue)>) -> Self {
+        let mut text = String::from("{");
+        for (name, value) in fields {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            push_quoted(&mut text, name.as_ref());
+            text.push(':');
+            text.push_str(value.get());
+        }
+        text.push('}');
+        Self(text.into())
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The fields with their JSON texts; of a field that stands twice, the last one counts.
+    pub fn fields(&self) -> Fields<'_> {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// One field's string value, if the field is there and is a string.
+    pub fn string(&self, field: &str) -> Option<String> {
+        self.fields().get(field).and_then(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.fields().is_empty()
+    }
+
+    /// This document with the fields of `patch` laid over it.
+    pub fn overlaid(&self, patch: &Self) -> Self {
+        let mut fields = self.fields();
+        fields.extend(patch.fields());
+        Self::from_fields(fields)
+    }
+
+    /// The fields of this document that are absent from `base` or mean something else there.
+    pub fn changes_from(&self, base: &Self) -> Self {
+        let old = base.fields();
+        Self::from_fields(
+            self.fields()
+                .into_iter()
+                .filter(|(name, value)| old.get(name).is_none_or(|before| !same_value(before, value))),
+        )
+    }
+
+    /// Whether every field of this document means the same in `other`.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.changes_from(other).is_empty()
+    }
+
+    /// Whether both documents have the same fields with the same meaning.
+    pub fn means_the_same(&self, other: &Self) -> bool {
+        self.0 == other.0 || (self.is_within(other) && other.is_within(self))
+    }
+
+    /// This document with one string field set.
+    pub fn with_string(&self, field: &str, value: &str) -> Self {
+        let mut patch = String::from("{");
+        push_quoted(&mut patch, field);
+        patch.push(':');
+        push_quoted(&mut patch, value);
+        patch.push('}');
+        self.overlaid(&Self(patch.into()))
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<Box<RawValue>> for Document {
+    type Error = NotADocument;
+
+    fn try_from(raw: Box<RawValue>) -> Result<Self, NotADocument> {
+        Self::parse(raw.get())
+    }
+}
+
+impl From<Document> for Box<RawValue> {
+    fn from(document: Document) -> Self {
+        // The text was checked when the document was made; null stands in for the impossible.
+        RawValue::from_string(document.0.into()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+}
+
+/// Whether two JSON texts mean the same.
+pub fn same_value(a: &RawValue, b: &RawValue) -> bool {
+    same_text(a.get(), b.get())
+}
+
+fn same_text(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
+    match (a.as_bytes().first(), b.as_bytes().first()) {
+        (Some(b'{'), Some(b'{')) => {
+            let (a, b) = (object(a), object(b));
+            a.len() == b.len()
+                && a.iter().all(|(name, value)| b.get(name).is_some_and(|other| same_value(value, other)))
+        }
+        (Some(b'['), Some(b'[')) => {
+            let (a, b) = (array(a), array(b));
+            a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| same_value(x, y))
+        }
+        (Some(b'"'), Some(b'"')) => same_string(a, b),
+        (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => Decimal::of(a) == Decimal::of(b),
+        _ => false,
+    }
+}
+
+fn object(text: &str) -> Fields<'_> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+fn array(text: &str) -> Vec<&RawValue> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// Strings are the same by their characters, or as two spellings of one instant.
+fn same_string(a: &str, b: &str) -> bool {
+    let (Ok(a), Ok(b)) = (serde_json::from_str::<Cow<'_, str>>(a), serde_json::from_str::<Cow<'_, str>>(b)) else {
+        return false;
+    };
+    a == b || matches!((instant(&a), instant(&b)), (Some(a), Some(b)) if a == b)
+}
+
+/// The instant that an RFC 3339 timestamp names, if the text is one.
+pub fn instant(text: &str) -> Option<jiff::Timestamp> {
+    let looks_like_one = text.len() >= 20 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
+    looks_like_one.then(|| text.parse().ok()).flatten()
+}
+
+/// A number as sign, digits without leading or trailing zeros, and the exponent of the last digit.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    negative: bool,
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    fn of(text: &str) -> Self {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let negative = mantissa.starts_with('-');
+        let (whole, fraction) =
+            mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa.trim_start_matches('-'), ""));
+        let all = format!("{whole}{fraction}");
+        let digits = all.trim_start_matches('0').trim_end_matches('0').to_owned();
+        if digits.is_empty() {
+            return Self { negative: false, digits, exponent: 0 };
+        }
+        let trailing_zeros = all.len() - all.trim_end_matches('0').len();
+        let exponent = exponent.trim_start_matches('+').parse::<i64>().unwrap_or(i64::MAX / 2);
+        Self {
+            negative,
+            digits,
+            exponent: exponent.saturating_sub(fraction.len() as i64).saturating_add(trailing_zeros as i64),
+        }
+    }
+}
+
+fn push_quoted(text: &mut String, value: &str) {
+    // Serialising a string cannot fail.
+    text.push_str(&serde_json::to_string(value).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Document {
+        Document::parse(text).unwrap()
+    }
+
+    #[test]
+    fn documents_are_compared_by_meaning() {
+        for (a, b, same) in [
+            (r#"{"a":1,"b":2}"#, r#"{ "b":2.0, "a":10e-1 }"#, true),
+            (r#"{"a":9007199254740993}"#, r#"{"a":9007199254740992}"#, false),
+            (r#"{"a":12345678901234567890123456.0123456789}"#, r#"{"a":12345678901234567890123456.01234567890}"#, true),
+            (r#"{"a":0}"#, r#"{"a":-0.0}"#, true),
+            (r#"{"a":100}"#, r#"{"a":1e2}"#, true),
+            (r#"{"a":10}"#, r#"{"a":1}"#, false),
+            (r#"{"a":"2026-11-22T10:00:00Z"}"#, r#"{"a":"2026-11-22T10:00:00+00:00"}"#, true),
+            (r#"{"a":"2026-11-22T10:00:00.000001Z"}"#, r#"{"a":"2026-11-22T10:00:00Z"}"#, false),
+            (r#"{"a":"\u00e9"}"#, r#"{"a":"é"}"#, true),
+            (r#"{"a":[1,{"x":[]}]}"#, r#"{"a":[1.0,{"x":[ ]}]}"#, true),
+            (r#"{"a":null}"#, r#"{}"#, false),
+            (r#"{"a":"1"}"#, r#"{"a":1}"#, false),
+        ] {
+            assert_eq!(document(a).means_the_same(&document(b)), same, "{a} against {b}");
+        }
+    }
+
+    #[test]
+    fn changes_laid_over_the_base_give_the_document_back() {
+        let base = document(r#"{"id":"1","n":1,"kept":true}"#);
+        let edited = document(r#"{"id":"1","n":2,"new":"x"}"#);
+        let patch = edited.changes_from(&base);
+        assert_eq!(patch.as_str(), r#"{"n":2,"new":"x"}"#);
+        assert!(base.overlaid(&patch).means_the_same(&document(r#"{"id":"1","n":2,"new":"x","kept":true}"#)));
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused_with_a_reason() {
+        for text in ["", "[]", "1", "{", r#"{"a":1} x"#, "null"] {
+            assert!(Document::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_through_an_overlay() {
+        let exact = document(r#"{"big":9223372036854775807,"money":12345678901234567890123456.0123456789}"#);
+        assert_eq!(Document::empty().overlaid(&exact), exact);
+    }
+}

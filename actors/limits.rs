@@ -1,0 +1,38 @@
+//! Every bound in one place, with its unit. What a user may want to change is in the configuration instead.
+
+use std::time::Duration;
+
+/// Messages that wait in the storage actor's mailbox; senders beyond it wait.
+pub const STORAGE_MAILBOX: usize = 1_024;
+/// Messages that wait in any other actor's mailbox.
+pub const ACTOR_MAILBOX: usize = 256;
+/// Writes that share one commit.
+pub const GROUP_WRITES: usize = 512;
+/// Records in one local transaction.
+pub const TRANSACTION_RECORDS: usize = 10_000;
+/// Bytes of one document.
+pub const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of a key.
+pub const KEY_BYTES: usize = 512;
+/// Bytes of operations in one batch.
+pub const BATCH_BYTES: usize = 1024 * 1024;
+/// Rows asked for in one page.
+pub const PAGE_ROWS: usize = 1_000;
+/// Bytes of a request line, so that no gateway refuses it.
+pub const REQUEST_LINE_BYTES: usize = 4_000;
+/// Times that a resolution is made anew because the record was edited meanwhile.
+pub const RESOLUTION_TRIES: usize = 16;
+/// Change notices kept for a slow watcher before it is told to read anew.
+pub const WATCH_BACKLOG: usize = 1_024;
+/// Records that one list may return.
+pub const LIST_ROWS: usize = 10_000;
+/// How far a clock may run ahead of the server's before it is clamped.
+pub const CLOCK_AHEAD: Duration = Duration::from_secs(5 * 60);
+/// How long one actor waits for another's answer.
+pub const ASK_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a stopping part may take to drain.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a degraded part is tried again.
+pub const DEGRADED_RETRY: Duration = Duration::from_secs(60);
+/// How far back a plain pull looks for transactions that committed late.
+pub const OVERLAP: Duration = Duration::from_secs(60);

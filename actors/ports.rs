@@ -1,0 +1,162 @@
+//! What the inside needs of the outside: one trait a dependency, and one struct that names them all.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::document::Document;
+use crate::model::{
+    Checkpoints, Contested, Counts, Fault, Operation, Outcome, Outgoing, RecordId, RemoteRow, Sequence, Stamp, Verdict,
+    Version,
+};
+use crate::writes::{Write, Written};
+
+/// The only writer of the local store. One call is one durable transaction.
+pub trait Store: Send {
+    /// Performs all writes in one transaction, or none of them. Each has its answer at the same place.
+    fn commit(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError>;
+    /// The counts after the last commit.
+    fn counts(&self) -> &Counts;
+    /// The newest stamp that the store has seen.
+    fn newest_stamp(&self) -> Stamp;
+    /// Prunes history and truncates the log; small enough to run between two commits.
+    fn maintain(&mut self) -> Result<(), StoreError>;
+}
+
+/// Why the store could not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No room: nothing was written.
+    #[error("the disk is full; free some space and try again ({0})")]
+    Full(String),
+    /// The medium or file may not be written.
+    #[error("the store is read-only ({0})")]
+    ReadOnly(String),
+    /// The file is not what was written.
+    #[error("the store is damaged ({0})")]
+    Damaged(String),
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such operation, conflict or record.
+    #[error("{0}")]
+    NotFound(String),
+    /// Reading or writing failed.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// Whether the same write may succeed later without anything being mended in the request.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::ReadOnly(_) | Self::Failed(_))
+    }
+}
+
+/// Reads for the inside; never blocked by writes.
+pub trait Reader: Send + Sync {
+    /// Pending operations with a sequence above `after`, in order; what is parked or held is left out.
+    fn pending(&self, after: Sequence, limit: usize) -> BoxFuture<'static, Result<Vec<Operation>, StoreError>>;
+    /// The server's document and version under each record's pending operations, in the same order.
+    fn bases(&self, ids: Vec<RecordId>) -> BoxFuture<'static, Result<Vec<Base>, StoreError>>;
+    /// All checkpoints.
+    fn checkpoints(&self) -> BoxFuture<'static, Result<Checkpoints, StoreError>>;
+    /// The parked create, if any, among `collections` whose key is one of `keys`.
+    fn parked_parent(
+        &self,
+        collections: Vec<Arc<str>>,
+        keys: Vec<String>,
+    ) -> BoxFuture<'static, Result<Option<Sequence>, StoreError>>;
+}
+
+/// What the server is believed to have under a record's pending operations.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Base {
+    /// The row; `None` where it was created here.
+    pub document: Option<Document>,
+    /// Its version.
+    pub version: Option<Version>,
+}
+
+/// The server. The plain mode and the server kit are two of them.
+pub trait Remote: Send + Sync {
+    /// Sends a batch, in order; each operation has its verdict at the same place.
+    fn push(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Pushed>;
+    /// Fetches the next page after `have`.
+    fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>>;
+    /// Reads rows by key; a key without a visible row answers `Gone`.
+    fn fetch(&self, collection: Arc<str>, keys: Vec<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>>;
+    /// How many rows the server has in a collection.
+    fn count(&self, collection: Arc<str>) -> BoxFuture<'_, Result<u64, Fault>>;
+    /// The keys after `after`, in the server's order; an empty page is the end.
+    fn keys(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>>;
+    /// The smallest request that tells whether the server is there and takes the credentials.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Whether deletions have to be found by listing keys.
+    fn needs_listing(&self) -> bool;
+    /// Requests sent so far.
+    fn requests(&self) -> u64;
+    /// The server's clock less this device's, in milliseconds, once an answer told it.
+    fn clock_offset_ms(&self) -> Option<i64>;
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Pushed {
+    /// A verdict an operation, in the batch's order; unknown outcomes are transient failures.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What to fetch.
+#[derive(Debug, Clone, Default)]
+pub struct PullRequest {
+    /// The collections, by local name.
+    pub collections: Vec<Arc<str>>,
+    /// Also read tables without a version column, row by row.
+    pub deep: bool,
+}
+
+/// A page.
+#[derive(Debug, Clone, Default)]
+pub struct Pulled {
+    /// Rows in the server's order.
+    pub rows: Vec<RemoteRow>,
+    /// What they make durable; give it back to fetch the next page.
+    pub checkpoints: Checkpoints,
+    /// Whether another page follows.
+    pub more: bool,
+    /// Collections that do not fit the server's schema, each with its fault; the others went on.
+    pub paused: Vec<(Arc<str>, Fault)>,
+}
+
+/// Rows read by key.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// One a key, in no particular order.
+    pub rows: Vec<RemoteRow>,
+}
+
+/// Time.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970 by this device's clock.
+    fn now_ms(&self) -> i64;
+}
+
+/// A host's own way to decide conflicts.
+pub trait Resolver: Send + Sync {
+    /// Decides one conflict. `AlreadyThere` is decided before this is asked.
+    fn resolve(&self, contested: &Contested) -> Outcome;
+}
+
+/// Every dependency of the inside.
+#[derive(Clone)]
+pub struct Ports {
+    /// Reads of the local store.
+    pub reader: Arc<dyn Reader>,
+    /// The server.
+    pub remote: Arc<dyn Remote>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The host's own conflict resolvers, by collection.
+    pub resolvers: Arc<std::collections::BTreeMap<Arc<str>, Arc<dyn Resolver>>>,
+}

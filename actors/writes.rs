@@ -1,0 +1,163 @@
+//! What can be written to the local store, and the answers: the vocabulary between the actors and the `Store` port.
+
+use std::sync::Arc;
+
+use crate::document::Document;
+use crate::model::{
+    Action, Change, Checkpoints, Contested, Fault, RecordId, RemoteRow, Resolution, Sequence, Stamp, Version,
+};
+
+/// One write.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// What the app did, in one local transaction.
+    Local(LocalTransaction),
+    /// The server's verdicts, as the queue reads them.
+    Settle(Vec<Settlement>),
+    /// Rows that were seen on the server, and the checkpoints that they make durable.
+    Observe(Observation),
+    /// Parked operations go back to the end of the queue. Empty means all.
+    Redrive(Vec<Sequence>),
+    /// Parked operations are given up; the record becomes what the server has under what is still pending.
+    Discard(Vec<Sequence>),
+    /// An open conflict is decided by hand: `Keep` or `TakeRemote`.
+    Decide {
+        /// The conflict.
+        conflict: i64,
+        /// What becomes of the record.
+        choice: Choice,
+    },
+    /// The last decision on a record is taken back: the loser becomes a new local change.
+    Undo {
+        /// The resolved conflict.
+        conflict: i64,
+    },
+    /// A part of a key listing: marks what the server has.
+    Listing(ListedKeys),
+}
+
+/// What the app did.
+#[derive(Debug, Clone)]
+pub struct LocalTransaction {
+    /// The changes, in order.
+    pub changes: Vec<(RecordId, Change)>,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// What becomes of the operations that one sent operation covered.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Those operations.
+    pub covers: Vec<Sequence>,
+    /// Their record.
+    pub id: RecordId,
+    /// What was sent, so that the server's document is known without reading it.
+    pub sent: Sent,
+    /// What becomes of them.
+    pub fate: Fate,
+}
+
+/// What was sent.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// What was asked.
+    pub action: Action,
+    /// The fields set.
+    pub patch: Document,
+}
+
+/// The end of an operation, or its next try.
+#[derive(Debug, Clone)]
+pub enum Fate {
+    /// The server has it. See `Verdict::Applied`.
+    Applied {
+        /// The row's version.
+        version: Option<Version>,
+        /// The row, if read.
+        document: Option<Document>,
+    },
+    /// Set aside with its cause, together with what depends on it.
+    Parked(Fault),
+    /// Set aside until that operation is through.
+    Dependent(Fault, Sequence),
+    /// Tried again; charged as one attempt.
+    Charged(Fault),
+}
+
+/// Rows seen on the server.
+#[derive(Debug, Clone, Default)]
+pub struct Observation {
+    /// The rows.
+    pub rows: Vec<RemoteRow>,
+    /// Decisions on those that were contested at the last try.
+    pub resolutions: Vec<Resolution>,
+    /// What the rows make durable.
+    pub checkpoints: Checkpoints,
+    /// The round that brought them.
+    pub round: i64,
+    /// When, by this device's corrected clock.
+    pub stamp: Stamp,
+}
+
+/// A part of a listing of the server's keys.
+#[derive(Debug, Clone)]
+pub struct ListedKeys {
+    /// The collection.
+    pub collection: Arc<str>,
+    /// Keys that the server has.
+    pub keys: Vec<Arc<str>>,
+    /// Whether this is the first part: older marks are forgotten.
+    pub first: bool,
+    /// Whether this is the last part: the answer says what is missing on either side.
+    pub last: bool,
+}
+
+/// How a held conflict is decided.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// The local document.
+    Local,
+    /// The server's row.
+    Remote,
+    /// A document put together from both.
+    Merged(Document),
+}
+
+/// The answer to a write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Written {
+    /// The changes are durable; these records really changed.
+    Local {
+        /// The records that changed.
+        changed: Vec<RecordId>,
+    },
+    /// Verdicts are recorded.
+    Settled {
+        /// Operations set aside now, with their dependants.
+        parked: u64,
+    },
+    /// The rows are in.
+    Observed {
+        /// The records that changed here.
+        changed: Vec<RecordId>,
+        /// Conflicts that were recorded, open or resolved.
+        conflicts: u64,
+    },
+    /// Nothing was written: these records have pending operations and need a decision first.
+    Contested(Vec<Contested>),
+    /// That many operations were moved or given up.
+    Moved {
+        /// How many operations.
+        count: u64,
+        /// The records that changed here.
+        changed: Vec<RecordId>,
+    },
+    /// Marks are recorded; with the last part, the differences.
+    Listed {
+        /// Keys that the server has and the store lacks.
+        missing: Vec<Arc<str>>,
+        /// Keys that the store believes on the server and the server lacks.
+        extra: Vec<Arc<str>>,
+    },
+}

@@ -1,0 +1,2 @@
+//! tidelock.
+pub mod adapters;
