@@ -114,6 +114,8 @@ pub struct PullRequest {
     pub collections: Vec<Arc<str>>,
     /// Also read tables without a version column, row by row.
     pub deep: bool,
+    /// The round that asks; another number than in the checkpoint begins a new walk.
+    pub round: i64,
 }
 
 /// A page.
