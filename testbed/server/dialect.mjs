@@ -60,7 +60,8 @@ class Driver {
   }
 }
 
-const setting = /^\s*select set_config\('([a-z_.]+)', (\$1|''), true\)\s*$/i;
+const setting = /^\s*select set_config\('[a-z_.]+', (?:\$1|''), true\)\s*$/i;
+const role = /^\s*set local role "[^"]+"\s*$/i;
 
 class SessionConnection {
   // Settings that wait for the first real statement of a transaction; undefined outside of one or once it has begun.
@@ -74,9 +75,8 @@ class SessionConnection {
 
   async executeQuery({ sql, parameters }) {
     if (this.preamble) {
-      const [, name, value] = setting.exec(sql) ?? [];
-      if (name) {
-        this.preamble.push(`set_config('${name}', ${value === '$1' ? pg.escapeLiteral(String(parameters[0])) : "''"}, true)`);
+      if (setting.test(sql) || role.test(sql)) {
+        this.preamble.push(parameters.length > 0 ? sql.replace('$1', () => pg.escapeLiteral(String(parameters[0]))) : sql);
         return { rows: [] };
       }
       await this.begin();
@@ -86,11 +86,11 @@ class SessionConnection {
   }
 
   async begin() {
-    const settings = this.preamble.length > 0 ? `; select ${this.preamble.join(', ')}` : '';
+    const script = ['begin', ...this.preamble].join('; ');
     this.preamble = undefined;
     this.begun = true;
     try {
-      await this.session.script(`begin${settings}`);
+      await this.session.script(script);
     } catch (error) {
       throw recordError(error);
     }

@@ -1,6 +1,6 @@
 // The HTTP side: what happens to a request before lite sees it, and to the answer after.
 
-import { serve } from '@hono/node-server';
+import { createServer } from 'node:http';
 import { withinRequest } from './context.mjs';
 import { answerOfStaleConnection, mendAnswer, refuse } from './errors.mjs';
 import { protectNumbers } from './numbers.mjs';
@@ -11,33 +11,62 @@ const sqlPath = '/testbed/sql';
 
 /** Listens on loopback and answers with the port. */
 export function listen(app, database, options) {
-  const answer = (request, environment) => {
-    const { pathname } = new URL(request.url);
-    const peer = { peerAddress: environment.incoming.socket.remoteAddress ?? null };
-    if (pathname === sqlPath) return answerSql(request, database, options);
-    const work = () => (pathname.startsWith(restPath) ? answerRest(request, peer) : app.fetch(request, peer));
-    return database.exclusively(work);
+  const answer = async (incoming, outgoing) => {
+    const body = await readBody(incoming);
+    const { pathname } = new URL(incoming.url, 'http://localhost');
+    if (pathname === sqlPath) return send(outgoing, await answerSql(incoming, body, database, options));
+    const peer = { peerAddress: incoming.socket.remoteAddress ?? null };
+    const isRest = pathname.startsWith(restPath);
+    if (isRest && database.takeStaleConnection()) return send(outgoing, answerOfStaleConnection());
+    const request = await mendRequest(incoming, body, options);
+    const state = { body, isJson: !/csv|urlencoded|octet|text\/plain/.test(incoming.headers['content-type'] ?? '') };
+    const response = await database.exclusively(() =>
+      isRest ? withinRequest(state, () => app.fetch(request, peer)) : app.fetch(request, peer),
+    );
+    return send(outgoing, await mendAnswer(response, state.error), response.ok ? state.status : undefined);
   };
 
-  const answerRest = async (original, peer) => {
-    if (database.takeStaleConnection()) return answerOfStaleConnection();
-    const headers = new Headers(original.headers);
-    await forgiveSkew(headers, options.jwt_secret);
-    ignoreTransactionPreference(headers);
-    const body = ['GET', 'HEAD'].includes(original.method) ? undefined : await original.text();
-    const request = new Request(protectNumbers(original.url), { method: original.method, headers, body: body || undefined });
-    const state = { body, isJson: !/csv|urlencoded|octet|text\/plain/.test(headers.get('content-type') ?? '') };
-    return withinRequest(state, async () => {
-      const answered = await mendAnswer(await app.fetch(request, peer), state.error);
-      return state.status && answered.ok ? withStatus(answered, state.status) : answered;
-    });
-  };
+  const server = createServer({ maxHeaderSize: options.max_head_bytes }, (incoming, outgoing) =>
+    answer(incoming, outgoing).catch((error) => {
+      process.stderr.write(`test server: ${error?.stack ?? error}\n`);
+      outgoing.destroy();
+    }),
+  );
+  server.keepAliveTimeout = options.keep_alive_ms;
+  // Otherwise Node would end a connection whose next head takes as long as the client may wait between two requests.
+  server.headersTimeout = options.keep_alive_ms + 5_000;
+  server.on('clientError', refuseHead);
+  return new Promise((resolve, reject) =>
+    server.on('error', reject).listen(options.port, '127.0.0.1', () => resolve(server.address().port)),
+  );
+}
 
-  return new Promise((resolve) => {
-    const serverOptions = { maxHeaderSize: options.max_head_bytes, keepAliveTimeout: options.keep_alive_ms };
-    const server = serve({ port: options.port, hostname: '127.0.0.1', fetch: answer, serverOptions }, ({ port }) => resolve(port));
-    server.on('clientError', refuseHead);
-  });
+async function readBody(incoming) {
+  const chunks = [];
+  for await (const chunk of incoming) chunks.push(chunk);
+  return chunks.length > 0 ? Buffer.concat(chunks).toString('utf8') : undefined;
+}
+
+async function mendRequest(incoming, body, options) {
+  const headers = new Headers();
+  for (let i = 0; i < incoming.rawHeaders.length; i += 2)
+    if (!/^(connection|keep-alive|transfer-encoding|content-length|expect)$/i.test(incoming.rawHeaders[i]))
+      headers.append(incoming.rawHeaders[i], incoming.rawHeaders[i + 1]);
+  await forgiveSkew(headers, options.jwt_secret);
+  ignoreTransactionPreference(headers);
+  const address = protectNumbers(`http://${incoming.headers.host ?? 'localhost'}${incoming.url}`);
+  const method = incoming.method;
+  return new Request(address, { method, headers, body: ['GET', 'HEAD'].includes(method) ? undefined : body });
+}
+
+async function send(outgoing, response, status = response.status) {
+  // A PUT that returns nothing stays 204 when it updated.
+  outgoing.statusCode = response.status === 204 ? 204 : status;
+  for (const [name, value] of response.headers) if (name !== 'content-length') outgoing.appendHeader(name, value);
+  const body = Buffer.from(await response.arrayBuffer());
+  const length = outgoing.req.method === 'HEAD' ? (response.headers.get('content-length') ?? body.length) : body.length;
+  if (outgoing.statusCode !== 204) outgoing.setHeader('content-length', length);
+  outgoing.end(body);
 }
 
 // lite says that it rolled back, and commits. PostgREST, unless it is told otherwise, ignores this preference.
@@ -45,12 +74,6 @@ function ignoreTransactionPreference(headers) {
   const prefer = headers.get('prefer');
   if (prefer?.includes('tx=')) headers.set('prefer', prefer.split(',').filter((p) => !p.trim().startsWith('tx=')).join(','));
 }
-
-// A PUT that returns nothing stays 204 when it updated.
-const withStatus = (response, status) =>
-  response.status === status || (response.status === 204 && status === 200)
-    ? response
-    : new Response(response.body, { status, headers: response.headers });
 
 /** A head that is too long gets plain text, not JSON: clients must not choke on that. */
 function refuseHead(error, socket) {
@@ -60,15 +83,12 @@ function refuseHead(error, socket) {
 }
 
 /** Plain SQL for tests, since a database inside this process has no other door. Rows are lists of texts. */
-async function answerSql(request, database, { secret_key }) {
-  if (request.headers.get('apikey') !== secret_key) return refuse(401, 'TESTBED', 'the secret key opens this');
-  const sql = await request.text();
+async function answerSql(incoming, sql, database, { secret_key }) {
+  if (incoming.headers.apikey !== secret_key) return refuse(401, 'TESTBED', 'the secret key opens this');
+  const isScript = incoming.headers['x-script'] !== undefined;
   try {
-    if (request.headers.get('x-script')) {
-      await database.exclusively(() => database.script(sql));
-      return Response.json([]);
-    }
-    return Response.json((await database.exclusively(() => database.query(sql))).rows);
+    const result = await database.exclusively(() => (isScript ? database.script(sql) : database.query(sql)));
+    return Response.json(isScript ? [] : result.rows);
   } catch (error) {
     return refuse(400, error.code ?? 'TESTBED', error.message);
   }

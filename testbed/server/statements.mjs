@@ -94,7 +94,6 @@ async function rewrite(statement, execute) {
   if (change.columns && /^update/.test(sql)) main = updateFromJson(main, change, steps);
   const counts = replacesRows && / do update set /.test(main.sql);
   if (counts) main = countUpdates(main);
-  if (process.env.TBSQL) process.stderr.write(main.sql+"\n");
   const result = await execute(returnJson(main, steps));
   if (result.rows[0] && 'testbed_row' in result.rows[0])
     result.rows = result.rows.map((row) => parseExactly(row.testbed_row));
@@ -114,7 +113,7 @@ function insertFromJson({ sql }, { columns, body, table, defaults }) {
 }
 
 const insertDefaults = ({ sql, parameters }) => ({
-  sql: sql.replace(/^(insert into "[^"]+"\."[^"]+")\s*(?:\(\))?\s*values\s*\(\)/, '$1 default values'),
+  sql: sql.replace(/^(insert into "[^"]+"(?:\."[^"]+")?)\s*(?:\(\))?\s*values\s*\(\)/, '$1 default values'),
   parameters,
 });
 
