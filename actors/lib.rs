@@ -1,9 +1,25 @@
 //! The inside of tidelock: what travels, what is decided, and what is needed of the outside.
 //!
-//! This crate knows nothing of SQLite, HTTP, files or the clock on the wall.
+//! This crate knows nothing of SQLite, HTTP, files or the clock on the wall. The cast:
+//!
+//! - [`storage::Storage`]: the only writer of the local store; groups commits.
+//! - [`queue::Queue`]: the outbox; leases operations and settles them by the server's verdicts.
+//! - [`conflict::ConflictResolver`]: decides what becomes of rows that changed on both sides.
+//! - [`sync::SyncScheduler`]: when a round runs, and the round itself.
+//! - [`supervisor`]: restarts what fails.
 
+pub mod conflict;
+pub mod deferred;
 pub mod document;
 pub mod limits;
+pub mod machine;
 pub mod model;
+pub mod peer;
 pub mod ports;
+pub mod queue;
+pub mod round;
+pub mod status;
+pub mod storage;
+pub mod supervisor;
+pub mod sync;
 pub mod writes;

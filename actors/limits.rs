@@ -36,3 +36,17 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 pub const DEGRADED_RETRY: Duration = Duration::from_secs(60);
 /// How far back a plain pull looks for transactions that committed late.
 pub const OVERLAP: Duration = Duration::from_secs(60);
+/// How long local writes gather before they are sent.
+pub const NUDGE_DELAY: Duration = Duration::from_millis(100);
+/// How long refused credentials are left alone, unless new ones are given.
+pub const UNAUTHORIZED_RETRY: Duration = Duration::from_secs(60);
+/// A batch that takes longer than this keeps the next one from growing.
+pub const QUICK_BATCH: Duration = Duration::from_secs(2);
+/// Deep rounds that trust equal counts, before one lists all keys whatever the counts say.
+pub const TRUSTED_COUNTS: u32 = 12;
+/// The longest time that one request to the server, with all its parts, may take within a round.
+pub const REMOTE_DEADLINE: Duration = Duration::from_secs(300);
+/// Keys read from the server at once.
+pub const FETCH_KEYS: usize = 500;
+/// The least time between two published statuses.
+pub const STATUS_PAUSE: Duration = Duration::from_millis(100);

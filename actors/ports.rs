@@ -21,6 +21,8 @@ pub trait Store: Send {
     fn newest_stamp(&self) -> Stamp;
     /// Prunes history and truncates the log; small enough to run between two commits.
     fn maintain(&mut self) -> Result<(), StoreError>;
+    /// Forgets what is kept in memory and reads it again from the file, after a commit that was torn off.
+    fn reload(&mut self) -> Result<(), StoreError>;
 }
 
 /// Why the store could not do it.

@@ -1,0 +1,393 @@
+//! When a round runs. Every state has a deadline of its own, so nothing waits for an event that may never come.
+//!
+//! The circuit: a transient failure opens it; after a backoff with full jitter, never shorter than the server's
+//! `Retry-After`, it half-opens with one probe (H43). Losing authorisation pauses sending, not local work (H14).
+
+use std::time::{Duration, Instant};
+
+use super::Chance;
+use super::backoff::Backoff;
+use crate::limits::{NUDGE_DELAY, UNAUTHORIZED_RETRY};
+use crate::model::{Fault, FaultKind};
+
+/// What may be changed while running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether anything is synced at all.
+    pub enabled: bool,
+    /// Whether rounds start by themselves.
+    pub auto: bool,
+    /// The longest time between two rounds.
+    pub interval: Duration,
+    /// The wait after failures.
+    pub backoff: Backoff,
+    /// The time between two rounds that also look for deletions and read tables without versions.
+    pub deep_interval: Duration,
+    /// Operations in the first batch of a backlog.
+    pub batch_size: usize,
+    /// Operations in the largest batch.
+    pub batch_size_max: usize,
+    /// How long nothing may move before it is called a stall.
+    pub stall_after: Duration,
+}
+
+/// What a round is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Task {
+    /// Send.
+    pub push: bool,
+    /// Fetch.
+    pub pull: bool,
+    /// Also look for deletions and read tables without versions.
+    pub deep: bool,
+    /// Ask with one small request first.
+    pub probe: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// There is something to send, or somebody hints at news.
+    Nudge,
+    /// Somebody asks for a round now.
+    Manual {
+        /// Send.
+        push: bool,
+        /// Fetch.
+        pull: bool,
+    },
+    /// The round is over; the fault is what cut it short.
+    RoundEnded(Option<Fault>),
+    /// Time went by.
+    Woken,
+    /// New credentials or a network that came back: waiting has no point any more.
+    Refreshed,
+    /// Changed settings.
+    Configured(Settings),
+    /// The actor was restarted: whatever ran is gone.
+    Restarted,
+}
+
+/// Why the machine will wake by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Something is to be sent.
+    Nudged,
+    /// The interval is over.
+    Interval,
+    /// The backoff is over.
+    Retry,
+}
+
+/// The state, with the data that only it has.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// Waits for its time.
+    Waiting {
+        /// When the next round begins …
+        due: Instant,
+        /// … and why then.
+        reason: Reason,
+    },
+    /// A round runs.
+    Running {
+        /// What it does.
+        task: Task,
+        /// What was asked for meanwhile.
+        next: Option<Task>,
+    },
+    /// The circuit is open.
+    Offline {
+        /// When one probe is sent.
+        until: Instant,
+        /// Why.
+        fault: Fault,
+    },
+    /// The credentials are not accepted.
+    Unauthorized {
+        /// When they are tried again.
+        until: Instant,
+        /// Why.
+        fault: Fault,
+    },
+    /// Rounds do not start by themselves.
+    Paused,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Schedule {
+    settings: Settings,
+    state: State,
+    failures: u32,
+    deep_due: Instant,
+    chance: Chance,
+}
+
+impl Schedule {
+    /// The first round is due at once.
+    pub fn new(settings: Settings, now: Instant, seed: u64) -> Self {
+        let chance = Chance::from_seed(seed);
+        let mut schedule = Self { settings, state: State::Paused, failures: 0, deep_due: now, chance };
+        schedule.wait(now, Duration::ZERO, Reason::Interval);
+        schedule
+    }
+
+    /// What happened → the round to start, if any.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Option<Task> {
+        match input {
+            Input::Nudge => self.nudge(now),
+            Input::Manual { push, pull } => return self.ask(Task { push, pull, deep: pull, probe: false }, now),
+            Input::RoundEnded(fault) => return self.end(fault, now),
+            Input::Woken => return self.wake(now),
+            Input::Refreshed => {
+                self.failures = 0;
+                if !matches!(self.state, State::Running { .. } | State::Paused) {
+                    self.wait(now, Duration::ZERO, Reason::Nudged);
+                }
+            }
+            Input::Configured(settings) => {
+                let starts = (settings.enabled && settings.auto) != (self.settings.enabled && self.settings.auto);
+                self.settings = settings;
+                if starts && !matches!(self.state, State::Running { .. }) {
+                    self.wait(now, Duration::ZERO, Reason::Interval);
+                } else if let State::Waiting { reason: Reason::Interval, .. } = self.state {
+                    self.wait(now, self.settings.interval, Reason::Interval);
+                }
+            }
+            Input::Restarted => self.wait(now, Duration::ZERO, Reason::Interval),
+        }
+        None
+    }
+
+    /// When the machine wants to be woken, and why.
+    pub fn deadline(&self) -> Option<(Instant, Reason)> {
+        match &self.state {
+            State::Waiting { due, reason } => Some((*due, *reason)),
+            State::Offline { until, .. } | State::Unauthorized { until, .. } => Some((*until, Reason::Retry)),
+            State::Running { .. } | State::Paused => None,
+        }
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn runs_by_itself(&self) -> bool {
+        self.settings.enabled && self.settings.auto
+    }
+
+    fn wait(&mut self, now: Instant, pause: Duration, reason: Reason) {
+        self.state = if self.runs_by_itself() { State::Waiting { due: now + pause, reason } } else { State::Paused };
+    }
+
+    fn nudge(&mut self, now: Instant) {
+        let soon = now + NUDGE_DELAY;
+        match &mut self.state {
+            State::Running { next, .. } => {
+                next.get_or_insert(ROUND);
+            }
+            State::Waiting { due, .. } if *due > soon => self.wait(now, NUDGE_DELAY, Reason::Nudged),
+            State::Waiting { .. } | State::Offline { .. } | State::Unauthorized { .. } | State::Paused => {}
+        }
+    }
+
+    /// A round on request runs at once, whatever the circuit says; during another it runs after it.
+    fn ask(&mut self, asked: Task, now: Instant) -> Option<Task> {
+        match &mut self.state {
+            State::Running { next, .. } => {
+                *next = Some(next.map_or(asked, |other| other.and(asked)));
+                None
+            }
+            State::Waiting { .. } | State::Offline { .. } | State::Unauthorized { .. } | State::Paused => {
+                Some(self.start(asked, now))
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Instant) -> Option<Task> {
+        let (due, reason) = self.deadline()?;
+        let probe = reason == Reason::Retry;
+        (due <= now).then(|| self.start(Task { probe, ..ROUND }, now))
+    }
+
+    fn start(&mut self, mut task: Task, now: Instant) -> Task {
+        task.deep |= task.pull && self.deep_due <= now;
+        self.state = State::Running { task, next: None };
+        task
+    }
+
+    fn end(&mut self, fault: Option<Fault>, now: Instant) -> Option<Task> {
+        let State::Running { task, next } = self.state.clone() else { return None };
+        match fault {
+            None => {
+                self.failures = 0;
+                if task.deep {
+                    self.deep_due = now + self.settings.deep_interval;
+                }
+                self.wait(now, self.settings.interval, Reason::Interval);
+            }
+            Some(fault) => self.fail(fault, now),
+        }
+        // What was asked for by hand runs in any case; its asker waits for the answer.
+        next.and_then(|task| if task == ROUND { self.follow_up(now) } else { Some(self.start(task, now)) })
+    }
+
+    fn follow_up(&mut self, now: Instant) -> Option<Task> {
+        matches!(self.state, State::Waiting { .. }).then(|| self.start(ROUND, now))
+    }
+
+    fn fail(&mut self, fault: Fault, now: Instant) {
+        if !self.runs_by_itself() {
+            self.state = State::Paused;
+            return;
+        }
+        let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis);
+        match fault.kind {
+            FaultKind::Unauthorized => {
+                self.state = State::Unauthorized { until: now + UNAUTHORIZED_RETRY, fault };
+            }
+            FaultKind::Transient => {
+                self.failures = self.failures.saturating_add(1);
+                let pause = self.settings.backoff.wait(self.failures, &mut self.chance);
+                self.state = State::Offline { until: now + asked + pause, fault };
+            }
+            FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => {
+                self.wait(now, self.settings.interval, Reason::Interval);
+            }
+        }
+    }
+}
+
+/// What a round does that nobody asked for in particular.
+const ROUND: Task = Task { push: true, pull: true, deep: false, probe: false };
+
+impl Task {
+    fn and(self, other: Self) -> Self {
+        Self {
+            push: self.push || other.push,
+            pull: self.pull || other.pull,
+            deep: self.deep || other.deep,
+            probe: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            enabled: true,
+            auto: true,
+            interval: Duration::from_secs(30),
+            backoff: Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(300) },
+            deep_interval: Duration::from_secs(300),
+            batch_size: 50,
+            batch_size_max: 1_000,
+            stall_after: Duration::from_secs(120),
+        }
+    }
+
+    fn offline() -> Option<Fault> {
+        Some(Fault::new(FaultKind::Transient, "no network"))
+    }
+
+    fn woken_at_its_deadline(schedule: &mut Schedule) -> (Instant, Option<Task>) {
+        let (due, _) = schedule.deadline().expect("an armed deadline");
+        (due, schedule.handle(Input::Woken, due))
+    }
+
+    #[test]
+    fn a_nudge_during_a_round_runs_another_after_it() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        assert!(schedule.handle(Input::Woken, now).is_some());
+        assert_eq!(schedule.handle(Input::Nudge, now), None);
+        assert_eq!(schedule.handle(Input::RoundEnded(None), now), Some(ROUND));
+        assert_eq!(schedule.handle(Input::RoundEnded(None), now), None);
+        assert_eq!(schedule.deadline(), Some((now + settings().interval, Reason::Interval)));
+    }
+
+    #[test]
+    fn h12_every_state_that_waits_has_an_armed_deadline() {
+        let start = Instant::now();
+        let unauthorized = Some(Fault::new(FaultKind::Unauthorized, "expired"));
+        let schema = Some(Fault::new(FaultKind::Schema, "no such table"));
+        for fault in [None, offline(), unauthorized, schema] {
+            for before in [Input::Nudge, Input::Woken, Input::Refreshed] {
+                let mut schedule = Schedule::new(settings(), start, 1);
+                schedule.handle(Input::Woken, start);
+                schedule.handle(before.clone(), start);
+                let again = schedule.handle(Input::RoundEnded(fault.clone()), start);
+                let waits = schedule.deadline().is_some();
+                assert!(again.is_some() || waits, "{fault:?} after {before:?}: {:?}", schedule.state());
+                if again.is_none() {
+                    let (_, task) = woken_at_its_deadline(&mut schedule);
+                    assert!(task.is_some(), "waking at the deadline starts a round");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_ends_in_one_probe_after_a_growing_wait_and_goes_on_without_end() {
+        let mut now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        schedule.handle(Input::Woken, now);
+        for _ in 0..100 {
+            schedule.handle(Input::RoundEnded(offline()), now);
+            let (due, task) = woken_at_its_deadline(&mut schedule);
+            assert!(due - now <= settings().backoff.cap);
+            assert!(task.is_some_and(|task| task.probe));
+            now = due;
+        }
+    }
+
+    #[test]
+    fn h43_the_servers_retry_after_is_obeyed() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        schedule.handle(Input::Woken, now);
+        let asked = Fault { retry_after_ms: Some(90_000), ..Fault::new(FaultKind::Transient, "429") };
+        schedule.handle(Input::RoundEnded(Some(asked)), now);
+        assert!(schedule.deadline().is_some_and(|(due, _)| due >= now + Duration::from_secs(90)));
+        schedule.handle(Input::Nudge, now);
+        assert!(
+            schedule.deadline().is_some_and(|(due, _)| due >= now + Duration::from_secs(90)),
+            "a nudge does not cut it"
+        );
+    }
+
+    #[test]
+    fn a_round_asked_for_by_hand_runs_while_offline_and_after_a_running_one() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        schedule.handle(Input::Woken, now);
+        assert_eq!(schedule.handle(Input::Manual { push: true, pull: false }, now), None);
+        let next = schedule.handle(Input::RoundEnded(offline()), now);
+        assert!(next.is_some_and(|task| task.push && !task.pull));
+        schedule.handle(Input::RoundEnded(offline()), now);
+        assert!(schedule.handle(Input::Manual { push: true, pull: true }, now).is_some_and(|task| task.deep));
+    }
+
+    #[test]
+    fn nothing_starts_by_itself_where_that_is_switched_off() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(Settings { auto: false, ..settings() }, now, 1);
+        schedule.handle(Input::Nudge, now);
+        assert_eq!((schedule.deadline(), schedule.handle(Input::Woken, now)), (None, None));
+        assert!(schedule.handle(Input::Manual { push: true, pull: true }, now).is_some());
+        schedule.handle(Input::RoundEnded(offline()), now);
+        assert_eq!(schedule.deadline(), None);
+        schedule.handle(Input::Configured(settings()), now);
+        assert!(schedule.deadline().is_some(), "switched on, it has a deadline");
+    }
+}

@@ -1,0 +1,307 @@
+//! One round: push until the outbox is empty, pull until nothing is left, look for deletions when due.
+//!
+//! Every step is safe to repeat and leaves the store consistent, so a round may be dropped at any await.
+//! It decides nothing about when; it only reports how far it came.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::conflict::{ConflictError, ConflictResolver, Take};
+use crate::limits::{FETCH_KEYS, QUICK_BATCH, REMOTE_DEADLINE};
+use crate::machine::schedule::Task;
+use crate::model::{CollectionRules, Counts, Fault, FaultKind, Outgoing, RecordId, RemoteRow, RemoteState, Verdict};
+use crate::peer::{PartError, Peer};
+use crate::ports::{PullRequest, Pulled, Reader, Remote, StoreError};
+use crate::queue::{BeginRound, Lease, Queue, QueueError, Settle, Settled};
+use crate::storage::{CorrectClock, Perform, Storage};
+use crate::writes::{ListedKeys, Observation, Write, Written};
+
+/// How a round went.
+#[derive(Debug, Clone, Default)]
+pub struct RoundReport {
+    /// Sent operations that took effect.
+    pub pushed: u64,
+    /// Records that changed here.
+    pub pulled: u64,
+    /// Sent operations that did not take effect and are tried again.
+    pub failed: u64,
+    /// Operations set aside, dependants included.
+    pub parked: u64,
+    /// Conflicts met, open or resolved.
+    pub conflicts: u64,
+    /// Requests sent.
+    pub requests: u64,
+    /// Collections that do not fit the server's schema.
+    pub paused: Vec<(Arc<str>, Fault)>,
+    /// What cut the round short.
+    pub fault: Option<Fault>,
+}
+
+/// Everything that a round needs.
+#[derive(Clone)]
+pub struct Crew {
+    /// The outbox.
+    pub queue: Peer<Queue>,
+    /// The resolver.
+    pub resolver: Peer<ConflictResolver>,
+    /// The store's writer.
+    pub storage: Peer<Storage>,
+    /// The store's readers.
+    pub reader: Arc<dyn Reader>,
+    /// The server.
+    pub remote: Arc<dyn Remote>,
+    /// The collections, parents first.
+    pub rules: Arc<[CollectionRules]>,
+    /// The exact counts.
+    pub counts: tokio::sync::watch::Receiver<Counts>,
+    /// Told whenever something moved.
+    pub moved: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What this round is.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// Its number.
+    pub number: i64,
+    /// What to do.
+    pub task: Task,
+    /// Whether to list all keys even where the counts agree.
+    pub distrusts_counts: bool,
+    /// Operations in the first batch.
+    pub batch_size: usize,
+    /// Operations in the largest batch.
+    pub batch_size_max: usize,
+}
+
+/// Runs the round to its end or to the first fault that concerns all of it.
+pub async fn run(crew: Crew, round: Round) -> RoundReport {
+    let requests_before = crew.remote.requests();
+    let mut report = RoundReport::default();
+    let mut progress = Progress { crew: &crew, report: &mut report };
+    let result = progress.all(round).await;
+    report.fault = result.err().map(Fault::from).or(report.fault);
+    report.requests = crew.remote.requests() - requests_before;
+    report
+}
+
+/// What cuts a round short.
+enum Cut {
+    Remote(Fault),
+    Local(String),
+}
+
+impl From<Cut> for Fault {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Remote(fault) => fault,
+            Cut::Local(message) => Self::new(FaultKind::Transient, message),
+        }
+    }
+}
+
+impl From<Fault> for Cut {
+    fn from(fault: Fault) -> Self {
+        Self::Remote(fault)
+    }
+}
+
+macro_rules! local_cut {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Cut {
+            fn from(error: $error) -> Self {
+                Self::Local(error.to_string())
+            }
+        }
+    )*};
+}
+local_cut!(StoreError, PartError, QueueError, ConflictError);
+
+struct Progress<'a> {
+    crew: &'a Crew,
+    report: &'a mut RoundReport,
+}
+
+impl Progress<'_> {
+    async fn all(&mut self, round: Round) -> Result<(), Cut> {
+        if round.task.probe {
+            in_time(self.crew.remote.probe()).await??;
+        }
+        if round.task.push {
+            self.push(round).await?;
+        }
+        if round.task.pull {
+            self.pull(round).await?;
+        }
+        if round.task.pull && round.task.deep && self.crew.remote.needs_listing() {
+            self.find_deletions(round).await?;
+        }
+        Ok(())
+    }
+
+    async fn push(&mut self, round: Round) -> Result<(), Cut> {
+        self.crew.queue.ask_soon(BeginRound).await?;
+        let mut limit = round.batch_size;
+        loop {
+            let leased = self.crew.queue.ask_soon(Lease { limit }).await??;
+            let began = Instant::now();
+            if !leased.batch.is_empty() {
+                self.send(leased.batch, round).await?;
+            }
+            if leased.is_last {
+                return Ok(());
+            }
+            if began.elapsed() < QUICK_BATCH {
+                limit = (limit * 2).min(round.batch_size_max);
+            }
+        }
+    }
+
+    /// Sends a batch, settles what the server said of it, and resolves the conflicts.
+    async fn send(&mut self, batch: Vec<Outgoing>, round: Round) -> Result<(), Cut> {
+        let verdicts = match in_time(self.crew.remote.push(batch.clone())).await {
+            Ok(pushed) => pushed.verdicts,
+            Err(fault) => vec![Verdict::Failed(fault); batch.len()],
+        };
+        self.correct_clock();
+        let sent = batch.into_iter().zip(verdicts).collect();
+        let Settled { applied, failed, parked, conflicts, fault } = self.crew.queue.ask_soon(Settle(sent)).await??;
+        self.report.pushed += applied;
+        self.report.failed += failed;
+        self.report.parked += parked;
+        if applied + parked > 0 {
+            (self.crew.moved)();
+        }
+        if !conflicts.is_empty() {
+            let observation = Observation { rows: conflicts, round: round.number, ..Observation::default() };
+            self.report.conflicts += self.crew.resolver.ask_soon(Take(observation)).await??.conflicts;
+            (self.crew.moved)();
+        }
+        match fault {
+            Some(fault) if matches!(fault.kind, FaultKind::Transient | FaultKind::Unauthorized) => Err(fault.into()),
+            Some(fault) => {
+                self.report.fault.get_or_insert(fault);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Fetches page after page; the next one is on its way while the last one is stored.
+    async fn pull(&mut self, round: Round) -> Result<(), Cut> {
+        let collections = self.pulled_collections().map(|rule| rule.name.clone()).collect();
+        let request = PullRequest { collections, deep: round.task.deep, round: round.number };
+        let mut have = self.crew.reader.checkpoints().await?;
+        let mut page = self.next_page(have.clone(), &request).await?;
+        loop {
+            self.correct_clock();
+            have.extend(page.checkpoints.clone());
+            self.report.paused.append(&mut page.paused);
+            let more = page.more;
+            let following =
+                async { if more { self.next_page(have.clone(), &request).await.map(Some) } else { Ok(None) } };
+            let (taken, following) = futures::join!(take(self.crew, page, round.number), following);
+            let (changed, conflicts) = taken?;
+            self.report.pulled += changed;
+            self.report.conflicts += conflicts;
+            match following? {
+                Some(following) => page = following,
+                None => break,
+            }
+        }
+        if let Some((_, fault)) = self.report.paused.first() {
+            self.report.fault.get_or_insert(fault.clone());
+        }
+        Ok(())
+    }
+
+    async fn next_page(&self, have: crate::model::Checkpoints, request: &PullRequest) -> Result<Pulled, Cut> {
+        Ok(in_time(self.crew.remote.pull(have, request.clone())).await??)
+    }
+
+    fn pulled_collections(&self) -> impl Iterator<Item = &CollectionRules> {
+        let rules = self.crew.rules.iter().filter(|rule| rule.direction.pulls());
+        rules.filter(|rule| self.report.paused.iter().all(|(paused, _)| *paused != rule.name))
+    }
+
+    /// Where the counts differ, the keys are listed: the server's side decides what is missing here or there.
+    async fn find_deletions(&mut self, round: Round) -> Result<(), Cut> {
+        let collections: Vec<Arc<str>> = self.pulled_collections().map(|rule| rule.name.clone()).collect();
+        for collection in collections {
+            let here = self.crew.counts.borrow().get(&collection).map_or(0, |counts| counts.on_server);
+            let there = in_time(self.crew.remote.count(collection.clone())).await??;
+            if here != there || round.distrusts_counts && there > 0 {
+                self.list(collection, round).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, collection: Arc<str>, round: Round) -> Result<(), Cut> {
+        let mut after = None;
+        let (mut first, mut last) = (true, false);
+        while !last {
+            let keys = in_time(self.crew.remote.keys(collection.clone(), after.take())).await??;
+            last = keys.is_empty();
+            after = keys.last().cloned();
+            let part = Write::Listing(ListedKeys { collection: collection.clone(), keys, first, last });
+            first = false;
+            let Written::Listed { missing, extra } = self.crew.storage.ask_soon(Perform(part)).await?? else {
+                return Err(Cut::Local("the store answered another question".to_owned()));
+            };
+            (self.crew.moved)();
+            self.take_differences(&collection, missing, extra, round).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_differences(
+        &mut self,
+        collection: &Arc<str>,
+        missing: Vec<Arc<str>>,
+        extra: Vec<Arc<str>>,
+        round: Round,
+    ) -> Result<(), Cut> {
+        let gone = |key| RemoteRow { id: RecordId::new(collection.clone(), key), state: RemoteState::Gone };
+        for keys in missing.chunks(FETCH_KEYS) {
+            let fetched = in_time(self.crew.remote.fetch(collection.clone(), keys.to_vec())).await??;
+            self.take_rows(fetched.rows, round).await?;
+        }
+        for keys in extra.chunks(FETCH_KEYS) {
+            self.take_rows(keys.iter().cloned().map(gone).collect(), round).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_rows(&mut self, rows: Vec<RemoteRow>, round: Round) -> Result<(), Cut> {
+        let page = Pulled { rows, ..Pulled::default() };
+        let (changed, conflicts) = take(self.crew, page, round.number).await?;
+        self.report.pulled += changed;
+        self.report.conflicts += conflicts;
+        Ok(())
+    }
+
+    fn correct_clock(&self) {
+        if let Some(offset_ms) = self.crew.remote.clock_offset_ms() {
+            self.crew.storage.hint(CorrectClock { offset_ms });
+        }
+    }
+}
+
+/// Rows and checkpoints go into the store together (H06).
+async fn take(crew: &Crew, page: Pulled, round: i64) -> Result<(u64, u64), Cut> {
+    let observation = Observation { rows: page.rows, checkpoints: page.checkpoints, round, ..Observation::default() };
+    let taken = crew.resolver.ask_soon(Take(observation)).await??;
+    (crew.moved)();
+    Ok((taken.changed, taken.conflicts))
+}
+
+/// No request may keep a round for ever (H13); what a write came to is then unknown (H54).
+async fn in_time<T>(request: impl Future<Output = T>) -> Result<T, Fault> {
+    timeout(REMOTE_DEADLINE, request).await.map_err(|_| late(REMOTE_DEADLINE))
+}
+
+fn late(after: Duration) -> Fault {
+    Fault::new(FaultKind::Transient, format!("the server did not answer within {} s", after.as_secs()))
+}

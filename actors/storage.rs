@@ -1,0 +1,249 @@
+//! The only writer of the local store. What arrives while a commit runs forms the next one, so that many
+//! savers share one flush to the disk. It stamps local changes, tells who listens what changed, and never
+//! decides what should be written.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::{broadcast, watch};
+
+use crate::deferred::Deferred;
+use crate::limits::{GROUP_WRITES, STORAGE_MAILBOX};
+use crate::machine::hybrid_clock::HybridClock;
+use crate::model::{Change, Counts, RecordId, Stamp};
+use crate::ports::{Clock, Store, StoreError};
+use crate::supervisor::{Crash, Stop};
+use crate::writes::{LocalTransaction, Write, Written};
+
+/// Saves and deletes records in one local transaction; the answer comes when it is durable.
+#[derive(Message)]
+#[rtype(result = "Result<Written, StoreError>")]
+pub struct Save(pub Vec<(RecordId, Change)>);
+
+/// Performs any other write.
+#[derive(Message)]
+#[rtype(result = "Result<Written, StoreError>")]
+pub struct Perform(pub Write);
+
+/// Asks for a stamp above all others.
+#[derive(Message)]
+#[rtype(result = "Stamp")]
+pub struct Tick;
+
+/// Tells how far the server's clock is from this device's.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CorrectClock {
+    /// The server's time less this device's, milliseconds.
+    pub offset_ms: i64,
+}
+
+/// Asks for the small chores between two commits.
+#[derive(Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub struct Maintain;
+
+/// What the storage actor tells the world after each commit.
+#[derive(Clone)]
+pub struct Announcements {
+    /// The exact counts.
+    pub counts: watch::Sender<Counts>,
+    /// The records that changed.
+    pub changes: broadcast::Sender<Arc<[RecordId]>>,
+    /// Rises when there is something new to send.
+    pub outbox: watch::Sender<u64>,
+}
+
+/// The actor.
+pub struct Storage {
+    store: Box<dyn Store>,
+    clock: Arc<dyn Clock>,
+    stamps: HybridClock,
+    announcements: Announcements,
+    group: Vec<(Write, Deferred<Result<Written, StoreError>>)>,
+    commit_is_due: bool,
+}
+
+impl Storage {
+    /// Goes on where the store stands.
+    pub fn new(store: Box<dyn Store>, clock: Arc<dyn Clock>, announcements: Announcements) -> Self {
+        let stamps = HybridClock::resume(store.newest_stamp());
+        announcements.counts.send_replace(store.counts().clone());
+        Self { store, clock, stamps, announcements, group: Vec::new(), commit_is_due: false }
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        self.stamps.tick(self.clock.now_ms())
+    }
+
+    /// Puts a write into the group that is committed once the mailbox is empty.
+    fn enlist(&mut self, write: Write, context: &mut Context<Self>) -> Deferred<Result<Written, StoreError>> {
+        let answer = Deferred::default();
+        self.group.push((write, answer.clone()));
+        if self.group.len() >= GROUP_WRITES {
+            self.commit();
+        } else {
+            self.arrange_commit(context);
+        }
+        answer
+    }
+
+    /// A spawned future runs after the mailbox has been drained.
+    fn arrange_commit(&mut self, context: &mut Context<Self>) {
+        if !self.commit_is_due {
+            self.commit_is_due = true;
+            context.spawn(async {}.into_actor(self).map(|(), storage, _| storage.commit()));
+        }
+    }
+
+    fn commit(&mut self) {
+        self.commit_is_due = false;
+        let (writes, answers): (Vec<_>, Vec<_>) = self.group.drain(..).unzip();
+        if writes.is_empty() {
+            return;
+        }
+        match self.store.commit(&writes) {
+            Ok(written) => self.conclude(&writes, written, &answers),
+            Err(error) if writes.len() == 1 || !is_of_one_write(&error) => {
+                answers.iter().for_each(|answer| answer.give(Err(error.clone())));
+            }
+            Err(_) => self.commit_each(&writes, &answers),
+        }
+    }
+
+    /// After a group failed because of one of its writes: only that one is to fail.
+    fn commit_each(&mut self, writes: &[Write], answers: &[Deferred<Result<Written, StoreError>>]) {
+        for (write, answer) in writes.iter().zip(answers) {
+            let alone = std::slice::from_ref(write);
+            match self.store.commit(alone) {
+                Ok(written) => self.conclude(alone, written, std::slice::from_ref(answer)),
+                Err(error) => answer.give(Err(error)),
+            }
+        }
+    }
+
+    fn conclude(&mut self, writes: &[Write], written: Vec<Written>, answers: &[Deferred<Result<Written, StoreError>>]) {
+        self.announce(writes, &written);
+        for (answer, written) in answers.iter().zip(written) {
+            answer.give(Ok(written));
+        }
+    }
+
+    fn announce(&mut self, writes: &[Write], written: &[Written]) {
+        self.announcements.counts.send_if_modified(|counts| {
+            let changed = counts != self.store.counts();
+            if changed {
+                counts.clone_from(self.store.counts());
+            }
+            changed
+        });
+        let changed: Vec<RecordId> = written.iter().flat_map(changed_records).cloned().collect();
+        if !changed.is_empty() {
+            // No receiver is no error: nobody watches.
+            let _ = self.announcements.changes.send(changed.into());
+        }
+        if writes.iter().any(feeds_the_outbox) {
+            self.announcements.outbox.send_modify(|turn| *turn += 1);
+        }
+    }
+}
+
+/// Whether the error says something about one write and not about the store.
+fn is_of_one_write(error: &StoreError) -> bool {
+    match error {
+        StoreError::Invalid(_) | StoreError::NotFound(_) | StoreError::Failed(_) => true,
+        StoreError::Full(_) | StoreError::ReadOnly(_) | StoreError::Damaged(_) => false,
+    }
+}
+
+fn changed_records(written: &Written) -> &[RecordId] {
+    match written {
+        Written::Local { changed } | Written::Observed { changed, .. } | Written::Moved { changed, .. } => changed,
+        Written::Settled { .. } | Written::Contested(_) | Written::Listed { .. } => &[],
+    }
+}
+
+fn feeds_the_outbox(write: &Write) -> bool {
+    match write {
+        Write::Local(_) | Write::Redrive(_) | Write::Decide { .. } | Write::Undo { .. } => true,
+        Write::Settle(_) | Write::Observe(_) | Write::Discard(_) | Write::Listing(_) => false,
+    }
+}
+
+impl Actor for Storage {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(STORAGE_MAILBOX);
+    }
+}
+
+impl Supervised for Storage {
+    /// Writes that were not begun are kept; what a torn commit left in memory is read anew.
+    fn restarting(&mut self, context: &mut Self::Context) {
+        self.commit_is_due = false;
+        if let Err(error) = self.store.reload() {
+            panic!("the store could not be read again: {error}");
+        }
+        self.announcements.counts.send_replace(self.store.counts().clone());
+        self.arrange_commit(context);
+    }
+}
+
+impl Handler<Save> for Storage {
+    type Result = Deferred<Result<Written, StoreError>>;
+
+    fn handle(&mut self, save: Save, context: &mut Self::Context) -> Self::Result {
+        let stamp = self.stamp();
+        self.enlist(Write::Local(LocalTransaction { changes: save.0, stamp }), context)
+    }
+}
+
+impl Handler<Perform> for Storage {
+    type Result = Deferred<Result<Written, StoreError>>;
+
+    fn handle(&mut self, perform: Perform, context: &mut Self::Context) -> Self::Result {
+        self.enlist(perform.0, context)
+    }
+}
+
+impl Handler<Tick> for Storage {
+    type Result = MessageResult<Tick>;
+
+    fn handle(&mut self, _: Tick, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.stamp())
+    }
+}
+
+impl Handler<CorrectClock> for Storage {
+    type Result = ();
+
+    fn handle(&mut self, clock: CorrectClock, _: &mut Self::Context) {
+        self.stamps.correct(clock.offset_ms);
+    }
+}
+
+impl Handler<Maintain> for Storage {
+    type Result = Result<(), StoreError>;
+
+    fn handle(&mut self, _: Maintain, _: &mut Self::Context) -> Self::Result {
+        self.store.maintain()
+    }
+}
+
+impl Handler<Stop> for Storage {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
+        self.commit();
+        context.stop();
+    }
+}
+
+impl Handler<Crash> for Storage {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("asked to crash");
+    }
+}

@@ -1,0 +1,252 @@
+//! When a round runs, and what the world is told about it. It never resolves a conflict and holds no data:
+//! a nudge says only that it is worth looking. Its decisions are in `machine::schedule`, the round itself in `round`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::watch;
+
+use crate::deferred::Deferred;
+use crate::limits::{ACTOR_MAILBOX, TRUSTED_COUNTS};
+use crate::machine::schedule::{Input, Schedule, State, Task};
+use crate::model::{CollectionRules, FaultKind};
+use crate::ports::Clock;
+use crate::round::{self, Crew, Round, RoundReport};
+use crate::status::{SyncPhase, SyncStatus};
+use crate::supervisor::{Crash, Stop};
+
+pub use crate::machine::schedule::Settings;
+
+/// There may be something to send or to fetch.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Nudge;
+
+/// Waiting has no point any more: new credentials, or the network is back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Refresh;
+
+/// Asks for a round now; the answer comes at its end.
+#[derive(Message)]
+#[rtype(result = "RoundReport")]
+pub struct Sync {
+    /// Send.
+    pub push: bool,
+    /// Fetch.
+    pub pull: bool,
+}
+
+/// Takes over changed settings and collections.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Configure {
+    /// The settings.
+    pub settings: Settings,
+    /// The collections, parents first.
+    pub rules: Arc<[CollectionRules]>,
+}
+
+/// The actor.
+pub struct SyncScheduler {
+    schedule: Schedule,
+    crew: Crew,
+    clock: Arc<dyn Clock>,
+    status: watch::Sender<SyncStatus>,
+    running: Option<SpawnHandle>,
+    /// Who waits for the round that runs, and who for the next one.
+    answering: Vec<Deferred<RoundReport>>,
+    asking: Vec<Deferred<RoundReport>>,
+    moved_ms: Arc<AtomicI64>,
+    rounds: i64,
+    trusted_rounds: u32,
+    wake_up: Option<SpawnHandle>,
+}
+
+impl SyncScheduler {
+    /// Goes on where the store stands; the first round is due at once.
+    pub fn new(
+        settings: Settings,
+        mut crew: Crew,
+        clock: Arc<dyn Clock>,
+        status: watch::Sender<SyncStatus>,
+        seed: u64,
+    ) -> Self {
+        let moved_ms = Arc::new(AtomicI64::new(clock.now_ms()));
+        let (moves, time) = (moved_ms.clone(), clock.clone());
+        crew.moved = Arc::new(move || moves.store(time.now_ms(), Ordering::Relaxed));
+        let rounds = clock.now_ms();
+        Self {
+            schedule: Schedule::new(settings, now(), seed),
+            crew,
+            clock,
+            status,
+            running: None,
+            answering: Vec::new(),
+            asking: Vec::new(),
+            moved_ms,
+            rounds,
+            trusted_rounds: 0,
+            wake_up: None,
+        }
+    }
+
+    fn step(&mut self, input: Input, context: &mut Context<Self>) {
+        if let Some(task) = self.schedule.handle(input, now()) {
+            self.perform(task, context);
+        }
+        self.publish();
+        self.rearm(context);
+    }
+
+    fn perform(&mut self, task: Task, context: &mut Context<Self>) {
+        self.rounds += 1;
+        (self.crew.moved)();
+        let Settings { batch_size, batch_size_max, .. } = *self.schedule.settings();
+        let distrusts_counts = task.deep && self.trusted_rounds >= TRUSTED_COUNTS;
+        self.trusted_rounds = if distrusts_counts { 0 } else { self.trusted_rounds + u32::from(task.deep) };
+        let round = Round { number: self.rounds, task, distrusts_counts, batch_size, batch_size_max };
+        let ended = round::run(self.crew.clone(), round).into_actor(self);
+        self.running = Some(context.spawn(ended.map(|report, sync, context| sync.conclude(report, context))));
+        self.answering.append(&mut self.asking);
+    }
+
+    fn conclude(&mut self, report: RoundReport, context: &mut Context<Self>) {
+        self.running = None;
+        self.note(&report);
+        self.answering.drain(..).for_each(|asker| asker.give(report.clone()));
+        self.step(Input::RoundEnded(report.fault), context);
+    }
+
+    /// What the round says about the world, for the status.
+    fn note(&self, report: &RoundReport) {
+        let reached =
+            report.fault.as_ref().is_none_or(|fault| fault.kind != FaultKind::Transient || fault.status.is_some());
+        let now_ms = self.clock.now_ms();
+        self.status.send_modify(|status| {
+            status.is_online = reached;
+            status.last_error = report.fault.as_ref().map(ToString::to_string);
+            status.paused.clone_from(&report.paused);
+            if report.fault.is_none() {
+                status.last_synced_ms = Some(now_ms);
+            }
+        });
+    }
+
+    fn publish(&self) {
+        let phase = match self.schedule.state() {
+            State::Waiting { .. } => SyncPhase::Idle,
+            State::Running { .. } => SyncPhase::Syncing,
+            State::Offline { .. } => SyncPhase::Offline,
+            State::Unauthorized { .. } => SyncPhase::NeedsAuth,
+            State::Paused => SyncPhase::Paused,
+        };
+        let stalled_since_ms = self.stalled_since();
+        let now_ms = self.clock.now_ms();
+        let due = |(at, _): (Instant, _)| now_ms + at.saturating_duration_since(now()).as_millis() as i64;
+        let next_round_ms = self.schedule.deadline().map(due);
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            (status.phase, status.stalled_since_ms, status.next_round_ms) = (phase, stalled_since_ms, next_round_ms);
+            *status != before
+        });
+    }
+
+    /// Since when nothing moved, once that is too long while something should (H13).
+    fn stalled_since(&self) -> Option<i64> {
+        let has_work = self.running.is_some() || self.crew.counts.borrow().values().any(|counts| counts.pending > 0);
+        let moved_ms = self.moved_ms.load(Ordering::Relaxed);
+        let still_ms = self.clock.now_ms() - moved_ms;
+        (has_work && still_ms >= self.schedule.settings().stall_after.as_millis() as i64).then_some(moved_ms)
+    }
+
+    /// One timer: at the machine's deadline, or when it is time to look for a stall.
+    fn rearm(&mut self, context: &mut Context<Self>) {
+        if let Some(old) = self.wake_up.take() {
+            context.cancel_future(old);
+        }
+        let stall_check = self.schedule.settings().stall_after / 4;
+        let until_due = self.schedule.deadline().map(|(due, _)| due.saturating_duration_since(now()));
+        let pause = until_due.map_or(stall_check, |due| due.min(stall_check)).max(Duration::from_millis(1));
+        self.wake_up = Some(context.run_later(pause, |sync, context| sync.step(Input::Woken, context)));
+    }
+}
+
+/// The runtime's clock, so that tests may stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Actor for SyncScheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(ACTOR_MAILBOX);
+        self.step(Input::Woken, context);
+    }
+}
+
+impl Supervised for SyncScheduler {
+    /// The round that ran is gone with the old context; those who waited for it learn that.
+    fn restarting(&mut self, context: &mut Self::Context) {
+        (self.running, self.wake_up) = (None, None);
+        self.answering.clear();
+        self.asking.clear();
+        self.step(Input::Restarted, context);
+    }
+}
+
+impl Handler<Nudge> for SyncScheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Nudge, context: &mut Self::Context) {
+        self.step(Input::Nudge, context);
+    }
+}
+
+impl Handler<Refresh> for SyncScheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Refresh, context: &mut Self::Context) {
+        self.step(Input::Refreshed, context);
+    }
+}
+
+impl Handler<Sync> for SyncScheduler {
+    type Result = Deferred<RoundReport>;
+
+    fn handle(&mut self, sync: Sync, context: &mut Self::Context) -> Self::Result {
+        let answer = Deferred::default();
+        self.asking.push(answer.clone());
+        self.step(Input::Manual { push: sync.push, pull: sync.pull }, context);
+        answer
+    }
+}
+
+impl Handler<Configure> for SyncScheduler {
+    type Result = ();
+
+    fn handle(&mut self, configure: Configure, context: &mut Self::Context) {
+        self.crew.rules = configure.rules;
+        self.step(Input::Configured(configure.settings), context);
+    }
+}
+
+impl Handler<Stop> for SyncScheduler {
+    type Result = ();
+
+    /// A round in the middle is dropped: every step of it is safe to repeat.
+    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
+        context.stop();
+    }
+}
+
+impl Handler<Crash> for SyncScheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("asked to crash");
+    }
+}
