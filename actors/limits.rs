@@ -50,3 +50,7 @@ pub const REMOTE_DEADLINE: Duration = Duration::from_secs(300);
 pub const FETCH_KEYS: usize = 500;
 /// The least time between two published statuses.
 pub const STATUS_PAUSE: Duration = Duration::from_millis(100);
+/// How often history is pruned and the log truncated.
+pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// Connections that only read.
+pub const READERS: usize = 2;
