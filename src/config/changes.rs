@@ -4,8 +4,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::Config;
 
-/// Keys, or beginnings of keys, that take effect while running. A collection's `conflict` does so too.
-const RELOADED: [&str; 5] = ["sync.", "log.", "remote.timeout", "storage.history_keep", "storage.history_max_age"];
+/// Sections and keys that take effect while running. A collection's `conflict` does so too.
+const RELOADED: [&str; 3] = ["sync.", "log.", "remote.access_token"];
+
+/// Keys in reloaded sections that do not: the way to the server is made once.
+const NOT_RELOADED: [&str; 1] = ["sync.overlap"];
 
 /// The changed keys that take effect only after a restart, by their full names.
 pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
@@ -38,5 +41,6 @@ fn is_reloaded(key: &str, old: &Config, new: &Config) -> bool {
         .strip_prefix("collections.")
         .and_then(|rest| rest.strip_suffix(".conflict"))
         .is_some_and(|name| old.collections.contains_key(name) && new.collections.contains_key(name));
-    is_strategy || RELOADED.iter().any(|reloaded| key.starts_with(reloaded))
+    let is_reloaded = RELOADED.iter().any(|reloaded| key.starts_with(reloaded)) && !NOT_RELOADED.contains(&key);
+    is_strategy || is_reloaded
 }

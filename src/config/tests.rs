@@ -387,10 +387,13 @@ fn what_is_shown_can_be_read_back_and_names_its_place() {
 fn what_cannot_be_reloaded_is_named() {
     let old = Config::default();
     let new = Config::from_toml(
-        "[sync]\ninterval = '7s'\n[log]\nlevel = 'debug'\n[remote]\nanon_key = 'x'\n[api]\nbind = '127.0.0.1:0'\n[collections.runs]\nconflict = 'manual'\nversion = ''",
+        "[sync]\ninterval = '7s'\noverlap = '1m 1s'\n[log]\nlevel = 'debug'\n[remote]\nanon_key = 'x'\naccess_token = 'y'\n[api]\nbind = '127.0.0.1:0'\n[collections.runs]\nconflict = 'manual'\nversion = ''",
     )
     .unwrap();
-    assert_eq!(changes_needing_restart(&old, &new), ["api.bind", "collections.runs.version", "remote.anon_key"]);
+    assert_eq!(
+        changes_needing_restart(&old, &new),
+        ["api.bind", "collections.runs.version", "remote.anon_key", "sync.overlap"]
+    );
     let newer = Config { remote: RemoteSettings { anon_key: Some("y".into()), ..new.remote.clone() }, ..new.clone() };
     assert_eq!(changes_needing_restart(&new, &newer), ["remote.anon_key"]);
     assert!(changes_needing_restart(&new, &new).is_empty());
