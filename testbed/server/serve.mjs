@@ -14,11 +14,16 @@ const options = readOptions(process.argv[2]);
 // lite reports every refused row on the console; to a test those are ordinary answers.
 if (!options.verbose) console.error = console.warn = console.log = () => {};
 
-// Exit codes matter more than a tidy end here: whoever closed our input is gone or no longer interested.
-process.stdin.on('end', () => process.exit(0)).on('error', () => process.exit(0)).resume();
+// Whoever closed our input is gone or no longer interested. pglite writes its files when it is closed.
+let database;
+const end = () => {
+  setTimeout(() => process.exit(0), 2_000);
+  Promise.resolve(options.driver === 'pglite' && database?.close()).finally(() => process.exit(0));
+};
+process.stdin.on('end', end).on('error', end).resume();
 
 try {
-  const database = await openDatabase(options);
+  database = await openDatabase(options);
   mendConnection(database.connection);
   const app = new App({
     connection: database.connection,

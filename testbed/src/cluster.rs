@@ -1,0 +1,107 @@
+//! A PostgreSQL cluster for tests: one for all tests of a process, or one of one's own to crash.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Result};
+use crate::postgres::Postgres;
+use crate::project::{Project, ProjectOptions};
+use crate::server::{Server, blocking};
+use crate::sql::Database;
+
+/// Carries the auth schema and the project's schema; every project's database is a copy of it.
+const TEMPLATE: &str = "tidelock_template";
+
+static SHARED: OnceCell<Arc<Cluster>> = OnceCell::const_new();
+
+/// A PostgreSQL server on loopback, with a prepared database that each project gets a copy of.
+///
+/// It is stopped and its files are removed when the last [`Arc`] goes; the shared one when the process ends, in
+/// whatever way.
+pub struct Cluster {
+    postgres: Mutex<Postgres>,
+    port: u16,
+    /// `CREATE DATABASE` refuses a template that another one is just copying.
+    copying: tokio::sync::Mutex<()>,
+    projects: AtomicU32,
+}
+
+impl Cluster {
+    /// The cluster that all tests of this process share. Do not crash it: other tests are running on it.
+    pub async fn shared() -> Result<Arc<Self>> {
+        SHARED.get_or_try_init(Self::start).await.cloned()
+    }
+
+    /// A cluster of one's own, for tests that crash it.
+    pub async fn start() -> Result<Arc<Self>> {
+        let postgres = blocking(Postgres::start).await?;
+        let port = postgres.port();
+        let log = postgres.folder().join("migration.log");
+        let cluster = Self {
+            postgres: Mutex::new(postgres),
+            port,
+            copying: tokio::sync::Mutex::new(()),
+            projects: AtomicU32::new(0),
+        };
+        cluster.maintenance().script(&format!("create database {TEMPLATE}")).await?;
+        Server::migrate(&cluster.url_of(TEMPLATE), log).await?;
+        Ok(Arc::new(cluster))
+    }
+
+    /// A project with a fresh database and a server in front of it.
+    pub async fn project(self: &Arc<Self>, options: ProjectOptions) -> Result<Project> {
+        let number = self.projects.fetch_add(1, Ordering::Relaxed);
+        let name = format!("project_{number}");
+        {
+            let _copying = self.copying.lock().await;
+            self.maintenance().script(&format!("create database {name} template {TEMPLATE}")).await?;
+        }
+        let url = self.url_of(&name);
+        let log = self.lock().folder().join(format!("{name}.log"));
+        Project::serve(options, json!({ "url": url }), log, Database::Address(url), Some(self.clone())).await
+    }
+
+    /// Stops PostgreSQL at once, as a crash would: open transactions are lost, committed ones are not.
+    pub async fn crash(self: &Arc<Self>) -> Result<()> {
+        let cluster = self.clone();
+        blocking(move || cluster.lock().crash()).await
+    }
+
+    /// Starts PostgreSQL again on the same port, and waits until it has recovered.
+    pub async fn start_again(self: &Arc<Self>) -> Result<()> {
+        let cluster = self.clone();
+        blocking(move || cluster.lock().start_again()).await
+    }
+
+    /// Removes a project's database, so that a long test run does not fill the disk.
+    pub(crate) fn forget(&self, database: &Database) {
+        let Database::Address(url) = database else { return };
+        let Some(name) = url.rsplit('/').next() else { return };
+        let (maintenance, sql) = (self.maintenance(), format!("drop database if exists {name} with (force)"));
+        // Nobody waits for it, and it may fail when the cluster is gone as well.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { maintenance.script(&sql).await });
+        }
+    }
+
+    fn maintenance(&self) -> Database {
+        Database::Address(self.url_of("postgres"))
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Postgres> {
+        // A test that panicked while it held the lock left nothing half-done that matters.
+        self.postgres.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a project without a cluster of its own answers to [`Cluster`]'s operations.
+pub(crate) fn no_cluster(is_external: bool, what: &'static str) -> Error {
+    if is_external { Error::NotOnExternal(what) } else { Error::NotEmbedded(what) }
+}
