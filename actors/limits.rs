@@ -54,3 +54,13 @@ pub const STATUS_PAUSE: Duration = Duration::from_millis(100);
 pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Connections that only read.
 pub const READERS: usize = 2;
+/// Reads that wait for a connection; more are refused.
+pub const READS_WAITING: usize = 1_024;
+/// How long one SQL query of the host's may run.
+pub const QUERY_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes that the answer to one SQL query may have.
+pub const QUERY_BYTES: usize = 64 * 1024 * 1024;
+/// Columns of a collection's view; fields beyond them are kept, but have no column.
+pub const VIEW_FIELDS: usize = 500;
+/// Issues that one verification lists.
+pub const VERIFY_ISSUES: usize = 100;

@@ -14,7 +14,8 @@ use crate::writes::{Write, Written};
 /// The only writer of the local store. One call is one durable transaction.
 pub trait Store: Send {
     /// Performs all writes in one transaction, or none of them. Each has its answer at the same place.
-    fn commit(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError>;
+    /// `now` is the time of those that bring no stamp of their own; it is above all stamps given before.
+    fn commit(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError>;
     /// The counts after the last commit.
     fn counts(&self) -> &Counts;
     /// The newest stamp that the store has seen.

@@ -201,7 +201,7 @@ async fn record(storage: &Peer<Storage>, settlements: Vec<Settlement>) -> Result
         return Ok(0);
     }
     match storage.ask_soon(Perform(Write::Settle(settlements))).await?? {
-        Written::Settled { parked } => Ok(parked),
+        Written::Settled { parked, .. } => Ok(parked),
         other => Err(unexpected(&other)),
     }
 }

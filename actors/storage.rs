@@ -102,7 +102,8 @@ impl Storage {
         if writes.is_empty() {
             return;
         }
-        match self.store.commit(&writes) {
+        let now = self.stamp();
+        match self.store.commit(&writes, now) {
             Ok(written) => self.conclude(&writes, written, &answers),
             Err(error) if writes.len() == 1 || !is_of_one_write(&error) => {
                 answers.iter().for_each(|answer| answer.give(Err(error.clone())));
@@ -115,7 +116,8 @@ impl Storage {
     fn commit_each(&mut self, writes: &[Write], answers: &[Deferred<Result<Written, StoreError>>]) {
         for (write, answer) in writes.iter().zip(answers) {
             let alone = std::slice::from_ref(write);
-            match self.store.commit(alone) {
+            let now = self.stamp();
+            match self.store.commit(alone, now) {
                 Ok(written) => self.conclude(alone, written, std::slice::from_ref(answer)),
                 Err(error) => answer.give(Err(error)),
             }
@@ -158,8 +160,11 @@ fn is_of_one_write(error: &StoreError) -> bool {
 
 fn changed_records(written: &Written) -> &[RecordId] {
     match written {
-        Written::Local { changed } | Written::Observed { changed, .. } | Written::Moved { changed, .. } => changed,
-        Written::Settled { .. } | Written::Contested(_) | Written::Listed { .. } => &[],
+        Written::Local { changed }
+        | Written::Settled { changed, .. }
+        | Written::Observed { changed, .. }
+        | Written::Moved { changed, .. } => changed,
+        Written::Contested(_) | Written::Listed { .. } => &[],
     }
 }
 

@@ -136,6 +136,8 @@ pub enum Written {
     Settled {
         /// Operations set aside now, with their dependants.
         parked: u64,
+        /// The records that the server's answers changed here.
+        changed: Vec<RecordId>,
     },
     /// The rows are in.
     Observed {
