@@ -1,2 +1,56 @@
-//! The task runner: `cargo xtask <task>`.
-fn main() {}
+//! The task runner: `cargo xtask <task>`. Each task sets up what it needs, and says what it does.
+
+mod run;
+mod setup;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask <task> [arguments]
+
+  setup                    install what the test server needs: Node and npm, PostgreSQL 15 or newer, npm packages
+  demo [arguments]         two devices work offline and come together (needs only Node)
+  test [arguments]         all tests; the arguments go to `cargo test`
+  bench [--quick] [--json] each figure and its floor, side by side
+
+On Debian and Ubuntu, as root or with passwordless sudo, missing programs are installed with apt-get.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let result = match task.as_str() {
+        "setup" => setup::everything(),
+        "demo" => demo(&rest),
+        "test" => test(&rest),
+        "bench" => bench(&rest),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        unknown => Err(format!("no task is called `{unknown}`: see `cargo xtask --help`")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(arguments: &[String]) -> Result<(), String> {
+    setup::node()?;
+    run::cargo(&["run", "--quiet", "--example", "demo", "--"], arguments)
+}
+
+fn test(arguments: &[String]) -> Result<(), String> {
+    setup::everything()?;
+    run::cargo(&["test", "--workspace"], arguments)
+}
+
+fn bench(arguments: &[String]) -> Result<(), String> {
+    setup::everything()?;
+    run::cargo(&["bench", "--bench", "figures", "--"], arguments)
+}
