@@ -1,0 +1,97 @@
+//! Finds the rows that a server refuses within a batch: halves what was refused until the guilty rows stand alone,
+//! and all others have gone through.
+
+use std::future::Future;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tidelock_actors::model::Fault;
+
+use super::fault::may_concern_one_row;
+
+/// Requests of one bisection that are under way at once.
+const WIDTH: usize = 6;
+
+/// Sends `rows`, halved as often as it takes. Each row is in exactly one of the parts that come back, each with the
+/// last answer it had; a part with a refusal has more than one row only where the refusal meets all of them.
+pub(super) async fn bisect<'r, T, Answer>(
+    rows: &'r [usize],
+    send: impl Fn(&'r [usize]) -> Answer,
+) -> Vec<(&'r [usize], Result<T, Fault>)>
+where
+    Answer: Future<Output = Result<T, Fault>>,
+{
+    let mut told = Vec::new();
+    let mut waiting = vec![rows];
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        while under_way.len() < WIDTH
+            && let Some(part) = waiting.pop()
+        {
+            let answer = send(part);
+            under_way.push(async move { (part, answer.await) });
+        }
+        match under_way.next().await {
+            None => return told,
+            Some((part, Err(fault))) if part.len() > 1 && may_concern_one_row(&fault) => {
+                let (first, second) = part.split_at(part.len() / 2);
+                waiting.extend([second, first]);
+            }
+            Some((part, answer)) => told.push((part, answer)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tidelock_actors::model::FaultKind;
+
+    use super::*;
+
+    /// Bisects `count` rows of which some are refused; answers what went through, what did not, and how many requests.
+    fn run(count: usize, kind: FaultKind, is_guilty: impl Fn(usize) -> bool) -> (Vec<usize>, Vec<Vec<usize>>, usize) {
+        let rows: Vec<usize> = (0..count).collect();
+        let requests = Cell::new(0);
+        let told = futures::executor::block_on(bisect(&rows, |part| {
+            requests.set(requests.get() + 1);
+            let guilty = part.iter().any(|row| is_guilty(*row));
+            async move { if guilty { Err(Fault::new(kind, "no")) } else { Ok(()) } }
+        }));
+        let mut through: Vec<usize> =
+            told.iter().filter(|(_, answer)| answer.is_ok()).flat_map(|(part, _)| part.to_vec()).collect();
+        through.sort_unstable();
+        let refused = told.iter().filter(|(_, answer)| answer.is_err()).map(|(part, _)| part.to_vec()).collect();
+        (through, refused, requests.get())
+    }
+
+    #[test]
+    fn one_guilty_row_among_a_thousand_stands_alone() {
+        for guilty in [0, 1, 499, 500, 998, 999] {
+            let (through, refused, requests) = run(1_000, FaultKind::Refused, |row| row == guilty);
+            assert_eq!(refused, [[guilty]]);
+            assert_eq!(through.len(), 999);
+            assert!(requests <= 21, "{requests} requests");
+        }
+    }
+
+    #[test]
+    fn all_rows_guilty_come_back_one_by_one() {
+        let (through, refused, requests) = run(64, FaultKind::Ordering, |_| true);
+        assert_eq!((through.len(), refused.len(), requests), (0, 64, 127));
+    }
+
+    #[test]
+    fn a_fault_that_meets_everything_is_not_bisected() {
+        for kind in [FaultKind::Transient, FaultKind::Unauthorized, FaultKind::Schema] {
+            let (through, refused, requests) = run(100, kind, |row| row == 7);
+            assert_eq!((through.len(), refused.len(), requests), (0, 1, 1));
+        }
+    }
+
+    #[test]
+    fn nothing_to_send_sends_one_empty_part_at_most() {
+        let (through, refused, _) = run(0, FaultKind::Refused, |_| true);
+        assert!(through.is_empty() && refused.is_empty());
+    }
+}

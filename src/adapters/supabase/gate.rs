@@ -1,0 +1,56 @@
+//! Stands before the server while a batch is sent: what one request was told, the next ones need not ask again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tidelock_actors::model::{Fault, FaultKind};
+
+use super::fault::concerns_everything;
+use super::http::{Answer, Link, Question};
+use super::table::Table;
+
+/// A gate to one server, for one batch.
+pub(super) struct Gate<'a> {
+    link: &'a Link,
+    closed: OnceLock<Fault>,
+    misfits: Mutex<BTreeMap<Arc<str>, Fault>>,
+}
+
+impl<'a> Gate<'a> {
+    pub fn new(link: &'a Link) -> Self {
+        Self { link, closed: OnceLock::new(), misfits: Mutex::default() }
+    }
+
+    /// Sends, unless it is known already what would come back: nothing reaches the server, the credentials are not
+    /// taken, or the collection does not fit the server's schema.
+    pub async fn send(&self, table: &Table, question: Question<'_>) -> Result<Answer, Fault> {
+        self.check(table)?;
+        self.link.send(question).await.inspect_err(|fault| self.note(table, fault))
+    }
+
+    /// The version column, if the server has it.
+    pub async fn version<'t>(&self, table: &'t Table) -> Result<Option<&'t str>, Fault> {
+        self.check(table)?;
+        table.version(self.link).await.inspect_err(|fault| self.note(table, fault))
+    }
+
+    fn check(&self, table: &Table) -> Result<(), Fault> {
+        if let Some(fault) = self.closed.get() {
+            return Err(fault.clone());
+        }
+        let misfits = self.misfits.lock().unwrap_or_else(PoisonError::into_inner);
+        misfits.get(&table.name).map_or(Ok(()), |fault| Err(fault.clone()))
+    }
+
+    /// Remembers what an answer says about the requests after it.
+    pub fn note(&self, table: &Table, fault: &Fault) {
+        if concerns_everything(fault) {
+            // The first word counts.
+            let _ = self.closed.set(fault.clone());
+        }
+        if fault.kind == FaultKind::Schema {
+            let mut misfits = self.misfits.lock().unwrap_or_else(PoisonError::into_inner);
+            misfits.entry(table.name.clone()).or_insert_with(|| fault.clone());
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Sends one request and reads its whole answer: headers, deadline, counting, and what the answer tells beside its
+//! body. Knows no tables and no rows.
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Response, Url};
+use tidelock_actors::model::{Fault, FaultKind};
+
+use super::fault::{self, Refusal};
+use super::server_clock::ServerClock;
+use super::{PlainOptions, SetupError};
+
+/// Where the bearer token comes from at the moment of sending; nothing means that nobody is signed in.
+pub type TokenSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// How often a request is sent again at once because its connection was closed as it was taken up again.
+const STALE_CONNECTIONS: usize = 3;
+/// How long reaching the server may take, of the whole deadline.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Deadlines that an answer may take in all, as long as each part of it comes within one: a slow line still moves.
+const PATIENCE: u32 = 10;
+/// How long an unused connection is kept; shorter than any gateway keeps it.
+const IDLE_CONNECTION: Duration = Duration::from_secs(45);
+
+const API_KEY: HeaderName = HeaderName::from_static("apikey");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const ACCEPT_PROFILE: HeaderName = HeaderName::from_static("accept-profile");
+const CONTENT_PROFILE: HeaderName = HeaderName::from_static("content-profile");
+
+/// The way to one project.
+pub(super) struct Link {
+    client: Client,
+    origin: String,
+    key: String,
+    token: TokenSource,
+    timeout: Duration,
+    requests: AtomicU64,
+    clock: ServerClock,
+}
+
+/// What is asked.
+pub(super) struct Question<'a> {
+    /// `GET`, `POST`, `PATCH` or `DELETE`.
+    pub method: Method,
+    /// Path and query, encoded.
+    pub line: String,
+    /// The schema, if it is not the first one that the server offers.
+    pub schema: Option<&'a HeaderValue>,
+    /// The `Prefer` header.
+    pub prefer: Option<&'static str>,
+    /// JSON.
+    pub body: Option<String>,
+}
+
+impl Question<'_> {
+    /// A question without preferences and body, to the schema that the server offers first.
+    pub fn get(line: String) -> Self {
+        Self { method: Method::GET, line, schema: None, prefer: None, body: None }
+    }
+}
+
+/// What came back, if it was a success.
+pub(super) struct Answer {
+    /// The status, 2xx.
+    pub status: u16,
+    /// `Content-Range`, if there was one.
+    pub content_range: Option<String>,
+    /// No later than the server's clock when it took the request up, in seconds since 1970.
+    pub began: Option<i64>,
+    /// The server's clock when it answered, in seconds since 1970.
+    pub ended: Option<i64>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Link {
+    pub fn new(options: &PlainOptions, url: &Url) -> Result<Self, SetupError> {
+        let mut key = HeaderValue::from_str(&options.publishable_key).map_err(|_| SetupError::Key)?;
+        key.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert(API_KEY, key);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let client = Client::builder()
+            .default_headers(headers)
+            .gzip(options.compress)
+            .zstd(options.compress)
+            .connect_timeout(CONNECT_DEADLINE.min(options.timeout))
+            .read_timeout(options.timeout)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .tcp_nodelay(true)
+            // A redirection is a network's sign-in page; the key must not follow it.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("tidelock/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| SetupError::Client(error.to_string()))?;
+        Ok(Self {
+            client,
+            origin: url.origin().ascii_serialization(),
+            key: options.publishable_key.clone(),
+            token: options.token.clone(),
+            timeout: options.timeout,
+            requests: AtomicU64::new(0),
+            clock: ServerClock::default(),
+        })
+    }
+
+    /// Requests sent so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The server's clock less this device's, in milliseconds.
+    pub fn clock_offset_ms(&self) -> Option<i64> {
+        self.clock.offset_ms()
+    }
+
+    /// Sends and reads. Everything but 2xx is a fault; so is an answer that does not begin, or stops, for as long as
+    /// the deadline.
+    pub async fn send(&self, question: Question<'_>) -> Result<Answer, Fault> {
+        let request = self.request(question)?;
+        within(self.timeout * PATIENCE, self.exchange(request)).await?
+    }
+
+    fn request(&self, question: Question<'_>) -> Result<reqwest::Request, Fault> {
+        let is_read = question.method == Method::GET;
+        // The token is put on now: operations are kept, requests are not.
+        let token = (self.token)();
+        let mut builder = self
+            .client
+            .request(question.method, format!("{}{}", self.origin, question.line))
+            .bearer_auth(token.as_deref().unwrap_or(&self.key));
+        if let Some(schema) = question.schema {
+            builder = builder.header(if is_read { ACCEPT_PROFILE } else { CONTENT_PROFILE }, schema);
+        }
+        if let Some(prefer) = question.prefer {
+            builder = builder.header(PREFER, prefer);
+        }
+        if let Some(body) = question.body {
+            builder = builder.header(header::CONTENT_TYPE, "application/json").body(body);
+        }
+        builder.build().map_err(|error| Fault::new(FaultKind::Doubtful, error.without_url().to_string()))
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> Result<Answer, Fault> {
+        let began = Instant::now();
+        let sent_ms = Timestamp::now().as_millisecond();
+        let response = within(self.timeout, self.transmit(request)).await?;
+        let response = response.map_err(|error| fault::of_transport(&error.without_url()))?;
+        let status = response.status().as_u16();
+        let date = text(response.headers(), &header::DATE).and_then(|text| fault::date(&text));
+        if let Some(date) = date {
+            self.clock.learn(sent_ms, Timestamp::now().as_millisecond(), date.as_millisecond());
+        }
+        // The answer was dated some time after the request was taken up, at most the time that we have waited.
+        let waited = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX / 2) + 1;
+        let content_range = text(response.headers(), &header::CONTENT_RANGE);
+        let retry_after = text(response.headers(), &header::RETRY_AFTER);
+        let body = response.bytes().await.map_err(|error| fault::of_transport(&error.without_url()))?;
+        if !(200..300).contains(&status) {
+            let now = date.unwrap_or_else(Timestamp::now);
+            return Err(fault::read(&Refusal { status, retry_after: retry_after.as_deref(), now, body: &body }));
+        }
+        let ended = date.map(Timestamp::as_second);
+        Ok(Answer { status, content_range, began: ended.map(|second| second - waited), ended, body })
+    }
+
+    /// Sends, and sends again at once where a connection that had been idle turned out to be closed. That is safe:
+    /// every write is conditional on the row's version, or ignores what is there already.
+    async fn transmit(&self, mut request: reqwest::Request) -> Result<Response, reqwest::Error> {
+        for _ in 0..STALE_CONNECTIONS {
+            let again = request.try_clone();
+            match (self.execute(request).await, again) {
+                (Err(error), Some(same)) if closed_before_an_answer(&error) => request = same,
+                (answer, _) => return answer,
+            }
+        }
+        self.execute(request).await
+    }
+
+    async fn execute(&self, request: reqwest::Request) -> Result<Response, reqwest::Error> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.client.execute(request).await
+    }
+}
+
+async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<T, Fault> {
+    let late = |_| Fault::new(FaultKind::Transient, format!("no answer within {} s", deadline.as_secs_f32()));
+    tokio::time::timeout(deadline, work).await.map_err(late)
+}
+
+fn closed_before_an_answer(error: &reqwest::Error) -> bool {
+    if error.is_connect() || error.is_timeout() {
+        return false;
+    }
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(this) = cause {
+        if let Some(error) = this.downcast_ref::<hyper::Error>()
+            && (error.is_incomplete_message() || error.is_canceled() || error.is_closed())
+        {
+            return true;
+        }
+        if let Some(error) = this.downcast_ref::<std::io::Error>()
+            && matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+        {
+            return true;
+        }
+        cause = this.source();
+    }
+    false
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
