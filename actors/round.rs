@@ -4,12 +4,11 @@
 //! It decides nothing about when; it only reports how far it came.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use crate::conflict::{ConflictError, ConflictResolver, Take};
-use crate::limits::{FETCH_KEYS, QUICK_BATCH, REMOTE_DEADLINE};
+use crate::limits::{FETCH_KEYS, QUICK_BATCH, REMOTE_DEADLINE, RESOLUTION_TRIES};
 use crate::machine::schedule::Task;
 use crate::model::{CollectionRules, Counts, Fault, FaultKind, Outgoing, RecordId, RemoteRow, RemoteState, Verdict};
 use crate::peer::{PartError, Peer};
@@ -131,31 +130,41 @@ impl Progress<'_> {
         if round.task.push {
             self.push(round).await?;
         }
+        let conflicts_before = self.report.conflicts;
         if round.task.pull {
             self.pull(round).await?;
         }
         if round.task.pull && round.task.deep && self.crew.remote.needs_listing() {
             self.find_deletions(round).await?;
         }
+        // What the pull made the resolver decide may have to be sent.
+        if round.task.push && self.report.conflicts > conflicts_before {
+            self.push(round).await?;
+        }
         Ok(())
     }
 
+    /// Until the end of the outbox, and again while the last batch left something new behind it: resolved
+    /// conflicts, and operations that waited for one that is through now.
     async fn push(&mut self, round: Round) -> Result<(), Cut> {
         self.crew.queue.ask_soon(BeginRound).await?;
         let mut limit = round.batch_size;
-        loop {
+        let mut ends = 0;
+        while ends < RESOLUTION_TRIES {
             let leased = self.crew.queue.ask_soon(Lease { limit }).await??;
+            if leased.is_last && leased.batch.is_empty() {
+                return Ok(());
+            }
+            ends += usize::from(leased.is_last);
             let began = Instant::now();
             if !leased.batch.is_empty() {
                 self.send(leased.batch, round).await?;
-            }
-            if leased.is_last {
-                return Ok(());
             }
             if began.elapsed() < QUICK_BATCH {
                 limit = (limit * 2).min(round.batch_size_max);
             }
         }
+        Ok(())
     }
 
     /// Sends a batch, settles what the server said of it, and resolves the conflicts.
@@ -299,9 +308,6 @@ async fn take(crew: &Crew, page: Pulled, round: i64) -> Result<(u64, u64), Cut> 
 
 /// No request may keep a round for ever (H13); what a write came to is then unknown (H54).
 async fn in_time<T>(request: impl Future<Output = T>) -> Result<T, Fault> {
-    timeout(REMOTE_DEADLINE, request).await.map_err(|_| late(REMOTE_DEADLINE))
-}
-
-fn late(after: Duration) -> Fault {
-    Fault::new(FaultKind::Transient, format!("the server did not answer within {} s", after.as_secs()))
+    let late = || format!("the server did not answer within {} s", REMOTE_DEADLINE.as_secs());
+    timeout(REMOTE_DEADLINE, request).await.map_err(|_| Fault::new(FaultKind::Transient, late()))
 }

@@ -42,6 +42,11 @@ impl Relations {
         refers(a, b) || refers(b, a)
     }
 
+    /// Whether any collection refers to this one.
+    pub fn has_descendants(&self, collection: &str) -> bool {
+        self.ancestors.values().any(|ancestors| ancestors.contains(collection))
+    }
+
     /// The collections that this one refers to.
     pub fn ancestors(&self, collection: &str) -> impl Iterator<Item = &Arc<str>> {
         self.ancestors.get(collection).into_iter().flatten()
@@ -107,7 +112,7 @@ fn absorb(into: &mut Coalesced, later: Operation) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn operation(sequence: Sequence, place: &str, action: Action, patch: &str) -> Operation {
@@ -123,7 +128,7 @@ mod tests {
         }
     }
 
-    fn relations() -> Relations {
+    pub(in crate::machine) fn relations() -> Relations {
         let rule = |name: &str, after: &[&str]| CollectionRules {
             name: name.into(),
             table: name.into(),

@@ -1,5 +1,6 @@
 //! The decisions, without actix, tokio, a clock or randomness of their own: time and chance are arguments.
 
+pub mod arrange;
 pub mod backoff;
 pub mod coalesce;
 pub mod hybrid_clock;

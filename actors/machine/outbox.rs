@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::arrange::arrange;
 use super::coalesce::{Coalesced, Relations, coalesce};
 use crate::limits::BATCH_BYTES;
 use crate::model::{
@@ -70,7 +71,7 @@ impl Outbox {
     pub fn lease(&mut self, window: Vec<Operation>) -> Vec<Coalesced> {
         self.read_to = window.last().map_or(self.read_to, |last| last.sequence);
         let free = window.into_iter().filter(|operation| self.may_go(operation)).collect();
-        coalesce(free, &self.relations)
+        arrange(coalesce(free, &self.relations), &self.relations)
     }
 
     fn may_go(&self, operation: &Operation) -> bool {
