@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::{output, run, say, workspace};
+use crate::run::{output, quietly, run, say, workspace};
 
 const OLDEST_POSTGRESQL: u32 = 15;
 /// `npm ci` of the lock file that the packages were installed from.
@@ -67,8 +67,7 @@ fn packages() -> Result<(), String> {
         return Ok(());
     }
     say("npm ci in testbed/server (the test server and a Node for it, about 300 MB)");
-    let quietly = ["ci", "--no-audit", "--no-fund", "--loglevel=error"];
-    run(Command::new("npm").args(quietly).current_dir(&folder))?;
+    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder))?;
     std::fs::write(&stamp, lock).map_err(|error| format!("{} cannot be written: {error}", stamp.display()))
 }
 
@@ -79,7 +78,7 @@ fn install(names: &[&str], by_hand: &str) -> Result<(), String> {
     }
     let names = names.join(" ");
     as_root(&format!("apt-get install {names}"), "apt-get update -qq")?;
-    as_root("this may take a minute", &format!("apt-get install -y -qq --no-install-recommends {names} >/dev/null"))
+    as_root("this may take a minute", &format!("apt-get install -y -qq --no-install-recommends {names}"))
 }
 
 /// How to become root where there is apt-get: nothing to put before a command, or sudo without a password.
@@ -95,7 +94,7 @@ fn as_root(what: &str, script: &str) -> Result<(), String> {
     say(what);
     let script = format!("export DEBIAN_FRONTEND=noninteractive; {script}");
     let words: Vec<&str> = apt().unwrap_or(&[]).iter().copied().chain(["sh", "-c", &script]).collect();
-    run(Command::new(words[0]).args(&words[1..])).map_err(|error| format!("{what}: {error}"))
+    quietly(Command::new(words[0]).args(&words[1..])).map_err(|error| format!("{what}: {error}"))
 }
 
 #[cfg(test)]
