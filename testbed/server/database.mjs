@@ -7,6 +7,7 @@ import pg from 'pg';
 import { createPostgresConnection } from '@supabase/lite/postgres';
 import { createPgliteConnection } from '@supabase/lite/pglite';
 import { installDialect } from './dialect.mjs';
+import { findSnapshot, holdsDatabase } from './snapshot.mjs';
 
 const reloadChannel = 'pgrst';
 const retryMs = 100;
@@ -41,7 +42,7 @@ async function openPostgres({ url, pool_size, pool_wait_ms }) {
     close: (session) => session.release(),
   });
 
-  const database = {
+  return {
     connection,
     takeStaleConnection: () => staleConnections > 0 && staleConnections-- > 0,
     query: (sql) => pool.query({ text: sql, rowMode: 'array', types: { getTypeParser: () => asText } }),
@@ -49,9 +50,10 @@ async function openPostgres({ url, pool_size, pool_wait_ms }) {
     reloadSchema: () => reloadSchema(connection),
     watchSchema: () => watch(settings, () => reloadSchema(connection)),
     close: () => pool.end(),
+    isMigrated: false,
+    afterMigration: async () => {},
     exclusively: (work) => work(),
   };
-  return database;
 }
 
 function postgresSession(client) {
@@ -65,8 +67,10 @@ function postgresSession(client) {
   };
 }
 
-async function openPglite({ url }) {
-  const connection = await createPgliteConnection(url ? { url } : {});
+async function openPglite({ url, migrate }) {
+  const snapshot = migrate.length > 0 && !holdsDatabase(url) ? await findSnapshot(migrate) : undefined;
+  const pgliteOptions = snapshot?.bytes ? { loadDataDir: new Blob([snapshot.bytes]) } : {};
+  const connection = await createPgliteConnection({ ...(url ? { url } : {}), pgliteOptions });
   const pglite = connection.driver;
   await pglite.waitReady;
   installDialect(connection, { open: async () => pgliteSession(pglite), close() {} });
@@ -86,6 +90,8 @@ async function openPglite({ url }) {
     reloadSchema: () => reloadSchema(connection),
     watchSchema: () => pglite.listen(reloadChannel, () => exclusively(() => reloadSchema(connection))),
     close: () => pglite.close(),
+    isMigrated: snapshot?.bytes !== undefined,
+    afterMigration: async () => snapshot?.save(Buffer.from(await (await pglite.dumpDataDir('none')).arrayBuffer())),
     exclusively,
   };
 }

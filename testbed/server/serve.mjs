@@ -41,10 +41,11 @@ try {
     options: { server: { admin: false } },
   });
   await app.init();
-  if (options.migrate.length > 0) {
+  if (options.migrate.length > 0 && !database.isMigrated) {
     // The auth schema goes first: the schemas of a project call auth.uid().
     await app.ensureSystemSchema();
     for (const file of options.migrate) await database.script(await readFile(file, 'utf8'));
+    await database.afterMigration();
   }
   if (options.only_migrate) {
     await database.close();

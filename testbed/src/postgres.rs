@@ -202,7 +202,9 @@ fn free_port() -> Result<u16> {
 }
 
 fn signal(name: &str, process: u32) -> Result<()> {
-    Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status().context("send a signal").map(drop)
+    // The shell's own `kill`: a small system has no program of that name.
+    let script = format!("kill -{name} {process}");
+    Command::new("sh").args(["-c", &script]).status().context("send a signal").map(drop)
 }
 
 /// The newest PostgreSQL that is new enough, where Debian keeps them or on the path.
