@@ -81,10 +81,13 @@ impl Cluster {
         let Database::Address(url) = database else { return };
         let Some(name) = url.rsplit('/').next() else { return };
         let (maintenance, sql) = (self.maintenance(), format!("drop database if exists {name} with (force)"));
-        // Nobody waits for it, and it may fail when the cluster is gone as well.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { maintenance.script(&sql).await });
-        }
+        // On a thread of its own: the test's runtime may end with the project. Nobody waits for it, and it fails
+        // when the cluster is gone as well.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let _ = runtime.block_on(maintenance.script(&sql));
+            std::io::Result::Ok(())
+        });
     }
 
     fn maintenance(&self) -> Database {

@@ -22,6 +22,7 @@ const PORT_ATTEMPTS: u32 = 5;
 const WATCHDOG: &str = r#"
 cat >/dev/null
 server=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+case "$server" in *[!0-9]*) server= ;; esac # initdb, which ends by itself
 if [ -n "$server" ]; then
   kill -QUIT "$server" 2>/dev/null
   for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$server" 2>/dev/null || break; sleep 0.2; done
