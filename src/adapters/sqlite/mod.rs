@@ -1,1 +1,47 @@
-//! The local store on SQLite.
+//! The local store on SQLite: the `Store` and `Reader` ports, and the reads that the handle needs.
+//!
+//! One file, one writer, some readers. The writer ([`SqliteStore`]) performs whole groups of writes in one
+//! durable transaction; readers ([`SqliteReads`]) never wait for it. Tables begin with `tl_`; each
+//! collection is also a view with one column a known field. Nothing here decides policy.
+
+mod answers;
+mod batch;
+mod collections;
+mod counters;
+mod faults;
+mod history;
+mod identity;
+mod list;
+mod listing;
+mod local;
+mod lock;
+mod observe;
+mod open;
+mod operations;
+mod park;
+mod pool;
+mod query;
+mod reads;
+mod records;
+mod resolve;
+mod schema;
+mod settle;
+mod verify;
+mod views;
+mod writer;
+
+pub use answers::{
+    ConflictCause, ConflictState, ConflictView, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
+};
+pub use identity::Identity;
+pub use list::{Condition, ListQuery, Listed, Operator};
+pub use open::{Durability, OpenError, StoreOptions, open};
+pub use operations::OperationState;
+pub use pool::Answer;
+pub use reads::SqliteReads;
+pub use writer::SqliteStore;
+
+#[cfg(test)]
+mod workload;
+#[cfg(test)]
+mod world;

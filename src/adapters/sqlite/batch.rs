@@ -1,0 +1,74 @@
+//! One commit in the making: what the writes of a group share while they are performed.
+
+use rusqlite::Connection;
+use tidelock_actors::model::{CollectionCounts, Stamp};
+use tidelock_actors::writes::{Write, Written};
+
+use super::collections::{Collections, Index};
+use super::counters::{Counters, Tally};
+use super::faults::Failure;
+use super::history::Retention;
+
+/// The transaction at work.
+pub(super) struct Batch<'a> {
+    /// Where it is written.
+    pub(super) connection: &'a Connection,
+    /// The collections as of the last commit.
+    pub(super) collections: &'a Collections,
+    /// The numbers as of the last commit.
+    pub(super) counters: &'a Counters,
+    /// How much history is kept.
+    pub(super) retention: Retention,
+    /// The time of changes that bring none of their own.
+    pub(super) now: Stamp,
+    /// What this commit adds to the numbers.
+    pub(super) tally: Tally,
+    /// Fields that no document had before.
+    pub(super) discovered: Vec<(Index, String)>,
+    /// The local transaction at work, by its first operation, once it has one.
+    pub(super) transaction: Option<i64>,
+}
+
+impl Batch<'_> {
+    /// Performs one write.
+    pub(super) fn perform(&mut self, write: &Write) -> Result<Written, Failure> {
+        match write {
+            Write::Local(transaction) => self.local(transaction),
+            Write::Settle(settlements) => self.settle(settlements),
+            Write::Observe(observation) => self.observe(observation),
+            Write::Redrive(sequences) => self.redrive(sequences),
+            Write::Discard(sequences) => self.discard(sequences),
+            Write::Decide { conflict, choice } => self.decide(*conflict, choice),
+            Write::Undo { conflict } => self.undo(*conflict),
+            Write::Listing(keys) => self.list_keys(keys),
+        }
+    }
+
+    /// The last thing before the commit.
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        self.widen_views()?;
+        self.tally.write(self.connection, self.counters, self.collections)
+    }
+
+    /// The counts of a collection with what this commit has done so far.
+    pub(super) fn counts(&self, at: Index) -> CollectionCounts {
+        self.tally.counts(self.counters, self.collections, at)
+    }
+
+    /// Performs `work`; where it answers `false`, everything it wrote is taken back.
+    pub(super) fn tentatively<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(T, bool), Failure>,
+    ) -> Result<T, Failure> {
+        self.connection.prepare_cached("SAVEPOINT tentative")?.execute([])?;
+        let (tally, discovered) = (self.tally.clone(), self.discovered.len());
+        let (answer, is_kept) = work(self)?;
+        if !is_kept {
+            self.connection.prepare_cached("ROLLBACK TO tentative")?.execute([])?;
+            self.tally = tally;
+            self.discovered.truncate(discovered);
+        }
+        self.connection.prepare_cached("RELEASE tentative")?.execute([])?;
+        Ok(answer)
+    }
+}

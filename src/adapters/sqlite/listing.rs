@@ -1,0 +1,53 @@
+//! Listings of the server's keys, part by part: what is missing on either side.
+
+use rusqlite::{Connection, params};
+use tidelock_actors::writes::{ListedKeys, Written};
+
+use super::batch::Batch;
+use super::faults::Failure;
+
+/// The marks of a listing at work. They need not outlive the process: a new one begins a listing anew.
+pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
+    connection.execute_batch(
+        "CREATE TEMP TABLE tl_listing (
+           collection TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (collection, key)
+         ) STRICT, WITHOUT ROWID",
+    )?;
+    Ok(())
+}
+
+impl Batch<'_> {
+    /// Marks a part of the server's keys. Keys of this part that the store lacks are told at once, so that
+    /// they never pile up; keys that the server lacks are told with the last part.
+    pub(super) fn list_keys(&mut self, listed: &ListedKeys) -> Result<Written, Failure> {
+        let collection = self.collections.name(self.collections.find(&listed.collection)?);
+        if listed.first {
+            let mut forget = self.connection.prepare_cached("DELETE FROM tl_listing WHERE collection = ?1")?;
+            forget.execute([collection])?;
+        }
+        let mut mark =
+            self.connection.prepare_cached("INSERT OR IGNORE INTO tl_listing (collection, key) VALUES (?1, ?2)")?;
+        let mut find = self
+            .connection
+            .prepare_cached("SELECT 1 FROM tl_records WHERE collection = ?1 AND key = ?2 AND on_server")?;
+        let mut missing = Vec::new();
+        for key in &listed.keys {
+            mark.execute(params![collection, key])?;
+            if !find.exists(params![collection, key])? {
+                missing.push(key.clone());
+            }
+        }
+        let mut extra = Vec::new();
+        if listed.last {
+            // One expression over both tables: only unmarked records are looked up beyond their key.
+            let mut unmarked = self.connection.prepare_cached(
+                "SELECT r.key FROM tl_records r INDEXED BY tl_records_place
+                 LEFT JOIN tl_listing l ON l.collection = ?1 AND l.key = r.key
+                 WHERE r.collection = ?1 AND CASE WHEN l.key IS NULL THEN r.on_server ELSE 0 END ORDER BY r.key",
+            )?;
+            extra = unmarked.query_map([collection], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            self.connection.prepare_cached("DELETE FROM tl_listing WHERE collection = ?1")?.execute([collection])?;
+        }
+        Ok(Written::Listed { missing, extra })
+    }
+}

@@ -1,0 +1,262 @@
+//! Rows of `tl_records`: found, made, replaced and removed, with their counts and history always kept along.
+
+use rusqlite::{OptionalExtension, Row, params};
+use tidelock_actors::document::Document;
+use tidelock_actors::model::{Sequence, Stamp, Version};
+
+use super::batch::Batch;
+use super::collections::Place;
+use super::faults::Failure;
+use super::history::Superseded;
+use super::operations::OperationState;
+
+/// What a record is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct State {
+    /// What the app sees; `None` while a deletion made here is still to be sent.
+    pub(super) document: Option<Document>,
+    /// What the server is believed to have.
+    pub(super) base: Option<Document>,
+    /// The version of that.
+    pub(super) version: Option<Version>,
+    /// Whether the server said so itself; else it is what must have come of an applied operation.
+    pub(super) confirmed: bool,
+}
+
+impl State {
+    /// A document that the server knows nothing of.
+    pub(super) fn here(document: Document) -> Self {
+        Self { document: Some(document), base: None, version: None, confirmed: true }
+    }
+
+    /// No record at all.
+    pub(super) fn nowhere() -> Self {
+        Self { document: None, base: None, version: None, confirmed: true }
+    }
+
+    /// The server's row with nothing of ours over it.
+    pub(super) fn of_server(document: Document, version: Option<Version>) -> Self {
+        Self { document: Some(document.clone()), base: Some(document), version, confirmed: true }
+    }
+}
+
+/// Who made a document what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The app.
+    Local,
+    /// The server.
+    Server,
+    /// A decision on a conflict.
+    Resolution,
+    /// Operations that were given up.
+    Discard,
+}
+
+impl Origin {
+    /// Its name in the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Server => "server",
+            Self::Resolution => "resolution",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+/// Who changes a record, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cause {
+    /// Who.
+    pub(super) origin: Origin,
+    /// When.
+    pub(super) stamp: Stamp,
+    /// In which round, if in one.
+    pub(super) round: Option<i64>,
+}
+
+impl Cause {
+    /// The app.
+    pub(super) fn local(stamp: Stamp) -> Self {
+        Self { origin: Origin::Local, stamp, round: None }
+    }
+}
+
+/// A record as it stands in the file.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Its row.
+    pub(super) row: i64,
+    /// What it is.
+    pub(super) state: State,
+    /// Who made it so, by name.
+    pub(super) origin: String,
+    /// When.
+    pub(super) stamp: i64,
+    /// In which round.
+    pub(super) round: Option<i64>,
+    /// How often its document was replaced.
+    pub(super) revision: i64,
+    /// The newest operation on it. Operations that are parked or held are always the last ones of their
+    /// record, so this one's state tells whether there are any.
+    pub(super) newest: Option<Newest>,
+}
+
+/// The newest operation of a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newest {
+    /// Its place in the outbox.
+    pub(super) sequence: Sequence,
+    /// Whether it waits, is set aside or held.
+    pub(super) state: OperationState,
+    /// When it was made.
+    pub(super) stamp: Stamp,
+}
+
+const FIND: &str = "
+    SELECT r.id, r.document, r.server_document, r.version, r.on_server, r.confirmed, r.origin, r.stamp, r.round,
+           r.revision, o.seq, o.state, o.stamp
+    FROM tl_records r
+    LEFT JOIN tl_operations o ON o.seq = (SELECT max(seq) FROM tl_operations WHERE record = r.id)
+    WHERE r.collection = ?1 AND r.key = ?2";
+
+const INSERT: &str = "
+    INSERT INTO tl_records (collection, key, document, server_document, version, on_server, confirmed, origin, stamp,
+                            round, revision)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)";
+
+const UPDATE: &str = "
+    UPDATE tl_records SET document = ?2, server_document = ?3, version = ?4, on_server = ?5, confirmed = ?6,
+                          origin = ?7, stamp = ?8, round = ?9, revision = ?10
+    WHERE id = ?1";
+
+/// A text column that holds a document.
+pub(super) fn document(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Document>> {
+    Ok(row.get::<_, Option<String>>(column)?.map(Document::trusted))
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
+    let newest = match row.get::<_, Option<Sequence>>(10)? {
+        Some(sequence) => Some(Newest { sequence, state: row.get(11)?, stamp: Stamp(row.get(12)?) }),
+        None => None,
+    };
+    let (seen, on_server) = (document(row, 1)?, row.get(4)?);
+    let base = match (on_server, newest) {
+        (false, _) => None,
+        (true, None) => seen.clone(),
+        (true, Some(_)) => document(row, 2)?,
+    };
+    Ok(Record {
+        row: row.get(0)?,
+        state: State { document: seen, base, version: row.get(3)?, confirmed: row.get(5)? },
+        origin: row.get(6)?,
+        stamp: row.get(7)?,
+        round: row.get(8)?,
+        revision: row.get(9)?,
+        newest,
+    })
+}
+
+/// Whether two documents, either of which may be absent, mean the same.
+pub(super) fn same(a: Option<&Document>, b: Option<&Document>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.means_the_same(b),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// Stored only where it differs from the document or may come to.
+fn server_document(state: &State, has_operations: bool) -> Option<&str> {
+    state.base.as_ref().filter(|_| has_operations).map(Document::as_str)
+}
+
+impl Batch<'_> {
+    /// The record, if there is one.
+    pub(super) fn find(&self, place: Place<'_>) -> Result<Option<Record>, Failure> {
+        let mut statement = self.connection.prepare_cached(FIND)?;
+        Ok(statement.query_row(params![place.id.collection, place.id.key], read).optional()?)
+    }
+
+    /// Makes a record and tells its row.
+    pub(super) fn insert(
+        &mut self,
+        place: Place<'_>,
+        state: &State,
+        has_operations: bool,
+        cause: Cause,
+    ) -> Result<i64, Failure> {
+        let mut statement = self.connection.prepare_cached(INSERT)?;
+        let row = statement.insert(params![
+            place.id.collection,
+            place.id.key,
+            state.document.as_ref().map(Document::as_str),
+            server_document(state, has_operations),
+            state.version,
+            state.base.is_some(),
+            state.confirmed,
+            cause.origin.name(),
+            cause.stamp.0,
+            cause.round,
+        ])?;
+        self.tally.count_record(place.at, i64::from(state.document.is_some()));
+        self.tally.count_on_server(place.at, i64::from(state.base.is_some()));
+        self.tally.see(place.at, cause.stamp);
+        Ok(row)
+    }
+
+    /// Makes the record what `after` says; a record of which nothing is left is removed. `changed` tells
+    /// whether the document means something else now: then the old one goes to the history.
+    pub(super) fn replace(
+        &mut self,
+        place: Place<'_>,
+        before: &Record,
+        after: &State,
+        has_operations: bool,
+        changed: bool,
+        cause: Cause,
+    ) -> Result<(), Failure> {
+        self.count(place, &before.state, after);
+        self.tally.see(place.at, cause.stamp);
+        if changed {
+            self.supersede(place, before, cause)?;
+        }
+        if after.document.is_none() && !has_operations {
+            self.connection.prepare_cached("DELETE FROM tl_records WHERE id = ?1")?.execute([before.row])?;
+            return self.forget_old_versions(place);
+        }
+        let (origin, stamp, round) = match changed {
+            true => (cause.origin.name(), cause.stamp.0, cause.round),
+            false => (before.origin.as_str(), before.stamp, before.round),
+        };
+        let mut statement = self.connection.prepare_cached(UPDATE)?;
+        statement.execute(params![
+            before.row,
+            after.document.as_ref().map(Document::as_str),
+            server_document(after, has_operations),
+            after.version,
+            after.base.is_some(),
+            after.confirmed,
+            origin,
+            stamp,
+            round,
+            before.revision + i64::from(changed),
+        ])?;
+        Ok(())
+    }
+
+    fn count(&mut self, place: Place<'_>, before: &State, after: &State) {
+        let step = |before: bool, after: bool| i64::from(after) - i64::from(before);
+        self.tally.count_record(place.at, step(before.document.is_some(), after.document.is_some()));
+        self.tally.count_on_server(place.at, step(before.base.is_some(), after.base.is_some()));
+    }
+
+    /// Keeps the version that ends now.
+    fn supersede(&mut self, place: Place<'_>, before: &Record, cause: Cause) -> Result<(), Failure> {
+        match &before.state.document {
+            Some(document) => self.keep_version(place, &Superseded { before, document, cause }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Decisions on conflicts are carried out, and both sides are kept.
+
+use rusqlite::{OptionalExtension, params};
+use tidelock_actors::document::Document;
+use tidelock_actors::model::{Action, Change, Outcome, RecordId, RemoteState, Resolution, Version};
+use tidelock_actors::writes::{Choice, Written};
+
+use super::batch::Batch;
+use super::collections::Place;
+use super::faults::Failure;
+use super::operations::{NewOperation, OperationState};
+use super::records::{Cause, Origin, Record, State, document, same};
+
+/// What carrying out a decision came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settled {
+    /// Whether the record's document means something else now.
+    pub(super) changed: bool,
+    /// Whether a conflict was recorded.
+    pub(super) is_conflict: bool,
+}
+
+/// A row of `tl_conflicts` as far as it is needed to go on from it.
+struct Conflict {
+    id: RecordId,
+    state: String,
+    local: Option<Document>,
+    remote: Option<Document>,
+    remote_version: Option<Version>,
+    winner: Option<String>,
+}
+
+/// How a conflict ended.
+struct Ending<'a> {
+    winner: &'static str,
+    result: Option<&'a Document>,
+}
+
+impl Batch<'_> {
+    /// Carries out a decision on a record with operations.
+    pub(super) fn resolve(
+        &mut self,
+        place: Place<'_>,
+        record: &Record,
+        resolution: &Resolution,
+        cause: Cause,
+    ) -> Result<Settled, Failure> {
+        let remote = &resolution.contested.remote;
+        let strategy = resolution.strategy.as_str();
+        match &resolution.outcome {
+            Outcome::AlreadyThere => {
+                let (after, changed) = self.yield_to(place, record, remote, cause)?;
+                if self.counts(place.at).conflicts > 0 {
+                    self.close_conflict(place, after.document.as_ref())?;
+                }
+                Ok(Settled { changed, is_conflict: false })
+            }
+            Outcome::TakeRemote => {
+                let (after, changed) = self.yield_to(place, record, remote, cause)?;
+                let ending = Ending { winner: "remote", result: after.document.as_ref() };
+                self.record_conflict(place, record, remote, strategy, Some(ending), cause)?;
+                Ok(Settled { changed, is_conflict: true })
+            }
+            Outcome::Keep(kept) => {
+                let cause = Cause { origin: Origin::Resolution, ..cause };
+                let (after, changed) = self.keep(place, record, remote, kept.as_ref(), cause)?;
+                let ours = same(after.document.as_ref(), record.state.document.as_ref());
+                let winner = if ours { "local" } else { "merged" };
+                let ending = Ending { winner, result: after.document.as_ref() };
+                self.record_conflict(place, record, remote, strategy, Some(ending), cause)?;
+                Ok(Settled { changed, is_conflict: true })
+            }
+            Outcome::Hold => {
+                for operation in self.operations_of(record.row)? {
+                    if operation.state != OperationState::Held {
+                        self.shift(place.at, &operation, OperationState::Held)?;
+                    }
+                }
+                let is_new = self.record_conflict(place, record, remote, strategy, None, cause)?;
+                Ok(Settled { changed: false, is_conflict: is_new })
+            }
+        }
+    }
+
+    /// The server's row is taken and the operations are given up.
+    fn yield_to(
+        &mut self,
+        place: Place<'_>,
+        record: &Record,
+        remote: &RemoteState,
+        cause: Cause,
+    ) -> Result<(State, bool), Failure> {
+        let after = match remote {
+            RemoteState::Present { document, version } => State::of_server(document.clone(), version.clone()),
+            RemoteState::Gone => State::nowhere(),
+        };
+        let changed = !same(after.document.as_ref(), record.state.document.as_ref());
+        let operations = self.operations_of(record.row)?;
+        for operation in &operations {
+            self.dequeue(place.at, operation)?;
+        }
+        self.replace(place, record, &after, false, changed, cause)?;
+        for operation in &operations {
+            self.release_dependants(operation.sequence)?;
+        }
+        Ok((after, changed))
+    }
+
+    /// A document stays over the server's row: one operation carries the difference, if there is one.
+    fn keep(
+        &mut self,
+        place: Place<'_>,
+        record: &Record,
+        remote: &RemoteState,
+        kept: Option<&Document>,
+        cause: Cause,
+    ) -> Result<(State, bool), Failure> {
+        let (base, version) = match remote {
+            RemoteState::Present { document, version } => (Some(document), version.clone()),
+            RemoteState::Gone => (None, None),
+        };
+        // A save cannot take fields away: what only the server has stays under the document that is kept.
+        let (document, asked) = match (kept, base) {
+            (Some(kept), Some(base)) => {
+                let patch = kept.changes_from(base);
+                let action = (!patch.is_empty()).then_some(Action::Update);
+                (Some(base.overlaid(&patch)), action.map(|action| (action, patch)))
+            }
+            (Some(kept), None) => (Some(kept.clone()), Some((Action::Create, kept.clone()))),
+            (None, Some(_)) => (None, Some((Action::Delete, Document::empty()))),
+            (None, None) => (None, None),
+        };
+        let changed = !same(document.as_ref(), record.state.document.as_ref());
+        let after = State { document, base: base.cloned(), version, confirmed: true };
+        let stamp = record.newest.map_or(cause.stamp, |newest| newest.stamp);
+        let operations = self.operations_of(record.row)?;
+        for operation in &operations {
+            self.dequeue(place.at, operation)?;
+        }
+        self.replace(place, record, &after, asked.is_some(), changed, cause)?;
+        let replacement = match asked {
+            Some((action, patch)) => {
+                self.transaction = None;
+                let (row, state) = (record.row, OperationState::Pending);
+                Some(self.enqueue(NewOperation { place, row, action, patch: &patch, stamp, state })?)
+            }
+            None => None,
+        };
+        for operation in &operations {
+            match replacement {
+                Some(sequence) => self.point_dependants(operation.sequence, Some(sequence))?,
+                None => self.release_dependants(operation.sequence)?,
+            }
+        }
+        Ok((after, changed))
+    }
+
+    /// Writes a conflict down, or brings the open one of this record up to date. Tells whether it is new.
+    fn record_conflict(
+        &mut self,
+        place: Place<'_>,
+        record: &Record,
+        remote: &RemoteState,
+        strategy: &str,
+        ending: Option<Ending<'_>>,
+        cause: Cause,
+    ) -> Result<bool, Failure> {
+        let (remote, remote_version) = match remote {
+            RemoteState::Present { document, version } => (Some(document), version.clone()),
+            RemoteState::Gone => (None, None),
+        };
+        let state = if ending.is_some() { "resolved" } else { "open" };
+        let resolved = ending.as_ref().map(|_| cause.stamp.0);
+        let winner = ending.as_ref().map(|end| end.winner);
+        let result = ending.and_then(|end| end.result);
+        let (id, local) = (place.id, record.state.document.as_ref());
+        let mut update = self.connection.prepare_cached(
+            "UPDATE tl_conflicts SET local = ?3, remote = ?4, remote_version = ?5, result = ?6, winner = ?7,
+             strategy = ?8, state = ?9, resolved = ?10 WHERE collection = ?1 AND key = ?2 AND state = 'open'",
+        )?;
+        let (local, remote, result) =
+            (local.map(Document::as_str), remote.map(Document::as_str), result.map(Document::as_str));
+        let updated = update.execute(params![
+            id.collection,
+            id.key,
+            local,
+            remote,
+            remote_version,
+            result,
+            winner,
+            strategy,
+            state,
+            resolved
+        ])?;
+        if updated > 0 {
+            self.tally.count_conflict(place.at, -i64::from(resolved.is_some()));
+            return Ok(false);
+        }
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO tl_conflicts (collection, key, local, remote, remote_version, result, winner, strategy, state,
+             resolved, base, round, detected) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?;
+        let base = record.state.base.as_ref().map(Document::as_str);
+        insert.execute(params![
+            id.collection,
+            id.key,
+            local,
+            remote,
+            remote_version,
+            result,
+            winner,
+            strategy,
+            state,
+            resolved,
+            base,
+            cause.round.unwrap_or_default(),
+            cause.stamp.0
+        ])?;
+        self.tally.count_conflict(place.at, i64::from(resolved.is_none()));
+        Ok(true)
+    }
+
+    /// The open conflict of a record, if there is one, ends because the server has our side of it.
+    pub(super) fn close_conflict(&mut self, place: Place<'_>, result: Option<&Document>) -> Result<(), Failure> {
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE tl_conflicts SET state = 'resolved', winner = 'local', result = ?3, resolved = ?4
+             WHERE collection = ?1 AND key = ?2 AND state = 'open'",
+        )?;
+        let (id, result) = (place.id, result.map(Document::as_str));
+        let closed = statement.execute(params![id.collection, id.key, result, self.now.0])?;
+        self.tally.count_conflict(place.at, -(closed as i64));
+        Ok(())
+    }
+
+    /// Whether the open conflict of a record already has this row of the server.
+    pub(super) fn is_held_for(&self, place: Place<'_>, remote: &RemoteState) -> Result<bool, Failure> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT remote, remote_version FROM tl_conflicts WHERE collection = ?1 AND key = ?2 AND state = 'open'",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| Ok((document(row, 0)?, row.get::<_, Option<Version>>(1)?));
+        let held = statement.query_row(params![place.id.collection, place.id.key], read).optional()?;
+        Ok(match (held, remote) {
+            (Some((None, _)), RemoteState::Gone) => true,
+            (Some((Some(old), old_version)), RemoteState::Present { document, version }) => {
+                old_version == *version && (version.is_some() || old.means_the_same(document))
+            }
+            (Some(_) | None, _) => false,
+        })
+    }
+
+    /// A held conflict is decided by hand.
+    pub(super) fn decide(&mut self, conflict: i64, choice: &Choice) -> Result<Written, Failure> {
+        let Conflict { id, state, remote, remote_version, .. } = self.conflict(conflict)?;
+        if state != "open" {
+            return Err(Failure::invalid(format!("conflict {conflict} on {id} is already {state}")));
+        }
+        let place = self.collections.place(&id)?;
+        let gone = || Failure::not_found(format!("the record {id} of conflict {conflict} is gone"));
+        let record = self.find(place)?.ok_or_else(gone)?;
+        let newest = record.newest.ok_or_else(gone)?;
+        let outcome = match choice {
+            Choice::Local => Outcome::Keep(record.state.document.as_ref().map(|local| self.unstamped(place, local))),
+            Choice::Remote => Outcome::TakeRemote,
+            Choice::Merged(merged) => {
+                let merged = self.keyed(place, merged, &merged.fields())?.into_owned();
+                Outcome::Keep(Some(self.unstamped(place, &merged)))
+            }
+        };
+        let remote = match remote {
+            Some(document) => RemoteState::Present { document, version: remote_version },
+            None => RemoteState::Gone,
+        };
+        let contested = super::observe::contested(place, &record, newest, &remote);
+        let resolution = Resolution { contested, outcome, strategy: "manual".to_owned() };
+        let cause = Cause { origin: Origin::Resolution, stamp: self.now, round: None };
+        let count = self.operations_of(record.row)?.len() as u64;
+        let settled = self.resolve(place, &record, &resolution, cause)?;
+        Ok(Written::Moved { count, changed: if settled.changed { vec![id] } else { Vec::new() } })
+    }
+
+    /// A decision is taken back: the side that lost becomes a new local change.
+    pub(super) fn undo(&mut self, conflict: i64) -> Result<Written, Failure> {
+        let Conflict { id, state, local, remote, winner, .. } = self.conflict(conflict)?;
+        match state.as_str() {
+            "resolved" => {}
+            "open" => {
+                return Err(Failure::invalid(format!("conflict {conflict} on {id} is still open; decide it first")));
+            }
+            _ => return Err(Failure::invalid(format!("conflict {conflict} on {id} was already undone"))),
+        }
+        let loser = if winner.as_deref() == Some("remote") { local } else { remote };
+        self.transaction = None;
+        let place = self.collections.place(&id)?;
+        let change = loser.map_or(Change::Delete, |loser| Change::Save(self.unstamped(place, &loser)));
+        let changed = self.change(&id, &change, self.now)?;
+        let mut statement = self.connection.prepare_cached("UPDATE tl_conflicts SET state = 'undone' WHERE id = ?1")?;
+        statement.execute([conflict])?;
+        Ok(Written::Local { changed: if changed { vec![id] } else { Vec::new() } })
+    }
+
+    /// The document without the server's stamp: an old one must not travel back.
+    fn unstamped(&self, place: Place<'_>, document: &Document) -> Document {
+        let stamped = &self.collections.get(place.at).version_field;
+        Document::from_fields(document.fields().into_iter().filter(|(name, _)| **name != **stamped))
+    }
+
+    fn conflict(&self, conflict: i64) -> Result<Conflict, Failure> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT collection, key, state, local, remote, remote_version, winner FROM tl_conflicts WHERE id = ?1",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Conflict {
+                id: RecordId::new(row.get::<_, std::sync::Arc<str>>(0)?, row.get::<_, std::sync::Arc<str>>(1)?),
+                state: row.get(2)?,
+                local: document(row, 3)?,
+                remote: document(row, 4)?,
+                remote_version: row.get(5)?,
+                winner: row.get(6)?,
+            })
+        };
+        let found = statement.query_row([conflict], read).optional()?;
+        found.ok_or_else(|| Failure::not_found(format!("there is no conflict {conflict}")))
+    }
+}
