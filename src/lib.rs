@@ -1,2 +1,28 @@
-//! tidelock.
+//! A local-first data layer for apps whose backend is Supabase.
+//!
+//! The app reads and writes SQLite on the device and never waits for the network; every change is carried to
+//! Supabase and back, in order; what loses a conflict is kept; parts that fail are restarted.
+
 pub mod adapters;
+#[cfg(feature = "process")]
+pub mod api;
+pub mod collection;
+pub mod config;
+pub mod error;
+pub mod handle;
+mod runtime;
+pub mod status;
+pub mod transaction;
+pub mod watch;
+
+pub use collection::Collection;
+pub use config::Config;
+pub use error::Error;
+pub use handle::{Extras, SyncReport, SyncRequest, Tidelock, blocking, global};
+pub use status::{Phase, Status};
+pub use tidelock_actors::document::Document;
+pub use tidelock_actors::model;
+pub use tidelock_actors::ports::Resolver;
+pub use tidelock_actors::writes::Choice;
+pub use transaction::Transaction;
+pub use watch::{Subscription, Watched};

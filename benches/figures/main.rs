@@ -1,0 +1,28 @@
+//! The figures of docs/performance.md: each next to its floor, in turn, in the same run.
+//!
+//! `cargo xtask bench [--quick] [--json] [NAME]`. Machines are noisy, so what counts is the median of the
+//! ratios. The floor is what the same work costs without tidelock: bare rusqlite, a bare reqwest loop.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a measuring program")]
+
+mod figure;
+mod local;
+mod network;
+mod size;
+
+use figure::{Figure, Options};
+
+fn main() {
+    let options = Options::from_arguments(std::env::args().skip(1));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let show = |figures: Vec<Figure>| figures.iter().for_each(|figure| figure.show(&options));
+    if options.wants("saves") {
+        show(local::figures(&options, &runtime));
+    }
+    if options.wants("network") {
+        show(runtime.block_on(network::figures(&options)));
+    }
+    if options.wants("size") {
+        show(runtime.block_on(size::figures(&options)));
+    }
+}

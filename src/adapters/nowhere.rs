@@ -1,0 +1,58 @@
+//! The server of somebody who has configured none: everything local works, and a round says what is missing.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
+use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
+
+/// No server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nowhere;
+
+fn fault() -> Fault {
+    Fault::new(FaultKind::Transient, "no server is configured: set remote.url and remote.anon_key")
+}
+
+fn answer<T: Send + 'static>() -> BoxFuture<'static, Result<T, Fault>> {
+    ready(Err(fault())).boxed()
+}
+
+impl Remote for Nowhere {
+    fn push(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Pushed> {
+        ready(Pushed { verdicts: vec![Verdict::Failed(fault()); batch.len()] }).boxed()
+    }
+
+    fn pull(&self, _: Checkpoints, _: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>> {
+        answer()
+    }
+
+    fn fetch(&self, _: Arc<str>, _: Vec<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>> {
+        answer()
+    }
+
+    fn count(&self, _: Arc<str>) -> BoxFuture<'_, Result<u64, Fault>> {
+        answer()
+    }
+
+    fn keys(&self, _: Arc<str>, _: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>> {
+        answer()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        answer()
+    }
+
+    fn needs_listing(&self) -> bool {
+        false
+    }
+
+    fn requests(&self) -> u64 {
+        0
+    }
+
+    fn clock_offset_ms(&self) -> Option<i64> {
+        None
+    }
+}

@@ -1,0 +1,456 @@
+//! The host's entry point: cloneable, usable from any executor, never waiting for the network unless asked to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use futures::Stream;
+use futures::future::abortable;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidelock_actors::conflict::{self, Decide, Undo};
+use tidelock_actors::document::Document;
+use tidelock_actors::model::{Change, CollectionRules, RecordId};
+use tidelock_actors::ports::{Ports, Remote, Resolver};
+use tidelock_actors::queue::{self, Discard, Redrive};
+use tidelock_actors::storage::Save;
+use tidelock_actors::sync::{self, Refresh};
+use tidelock_actors::writes::{Choice, Written};
+
+use crate::adapters::clock::SystemClock;
+use crate::adapters::nowhere::Nowhere;
+use crate::adapters::sqlite::{
+    self, ConflictView, ListQuery, Listed, QueueFilter, QueuedOperation, SqliteReads, Stats, StoreOptions, Verified,
+    VersionView,
+};
+use crate::adapters::supabase::{Plain, PlainOptions, TokenSource};
+use crate::collection::Collection;
+use crate::config::{Config, changes_needing_restart};
+use crate::error::Error;
+use crate::runtime::{Equipment, Parts, Runtime, sync_settings};
+use crate::status::Status;
+use crate::transaction::Transaction;
+use crate::watch::{Subscription, Watched, watch};
+
+/// A running tidelock. Clones share it; the last one that goes stops it.
+#[derive(Clone)]
+pub struct Tidelock {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Dropped first: the runtime gives the store back before the reads go.
+    runtime: Runtime,
+    parts: Parts,
+    reads: SqliteReads,
+    remote: Arc<dyn Remote>,
+    rules: Arc<[CollectionRules]>,
+    config: RwLock<Config>,
+    token: Arc<RwLock<Option<SecretString>>>,
+}
+
+/// What a host gives beside the configuration.
+#[derive(Default)]
+pub struct Extras {
+    /// The host's own conflict resolvers, by collection.
+    pub resolvers: BTreeMap<Arc<str>, Arc<dyn Resolver>>,
+    /// Another way to the server than PostgREST; for tests and for servers of one's own.
+    pub remote: Option<Arc<dyn Remote>>,
+}
+
+/// Which half of a round to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SyncRequest {
+    /// Send.
+    pub push: bool,
+    /// Fetch.
+    pub pull: bool,
+}
+
+impl Default for SyncRequest {
+    fn default() -> Self {
+        Self { push: true, pull: true }
+    }
+}
+
+/// What a round did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SyncReport {
+    /// Sent operations that took effect.
+    pub pushed: u64,
+    /// Records that changed here.
+    pub pulled: u64,
+    /// Sent operations that did not take effect and are tried again.
+    pub failed: u64,
+    /// Operations set aside, dependants included.
+    pub parked: u64,
+    /// Conflicts met, open or resolved.
+    pub conflicts: u64,
+    /// Requests sent.
+    pub requests: u64,
+    /// Collections that do not fit the server's schema, with the server's word.
+    pub paused: BTreeMap<String, String>,
+}
+
+static GLOBAL: OnceLock<Tidelock> = OnceLock::new();
+
+/// The instance that `Tidelock::make_global` installed, for hosts that want one everywhere.
+pub fn global() -> Option<Tidelock> {
+    GLOBAL.get().cloned()
+}
+
+/// Waits for an answer where there is no async: `blocking(handle.get("runs", "1"))`.
+pub fn blocking<F: Future>(answer: F) -> F::Output {
+    futures::executor::block_on(answer)
+}
+
+impl Tidelock {
+    /// Opens the store and starts the runtime. It blocks for as long as the file takes, never on the network.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        Self::open_with(config, Extras::default())
+    }
+
+    /// As `open`, with what the host gives beside the configuration.
+    pub fn open_with(config: Config, extras: Extras) -> Result<Self, Error> {
+        config.validate()?;
+        let rules: Arc<[CollectionRules]> = config.rules().into();
+        let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
+        let remote = match extras.remote {
+            Some(remote) => remote,
+            None => remote(&config, &rules, token.clone())?,
+        };
+        let (store, reads) = sqlite::open(store_options(&config, &rules))?;
+        let ports = Ports {
+            reader: Arc::new(reads.clone()),
+            remote: remote.clone(),
+            clock: Arc::new(SystemClock),
+            resolvers: Arc::new(extras.resolvers),
+        };
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
+        let equipment = Equipment {
+            store: Box::new(store),
+            ports,
+            config: config.clone(),
+            rules: rules.clone(),
+            mode: "plain",
+            seed,
+        };
+        let (runtime, parts) = Runtime::start(equipment)?;
+        let config = RwLock::new(config);
+        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, rules, config, token }) })
+    }
+
+    /// Makes this the instance that `global()` gives; the first one stays.
+    pub fn make_global(&self) -> bool {
+        GLOBAL.set(self.clone()).is_ok()
+    }
+
+    /// A typed view of a collection.
+    pub fn collection<T: Serialize + DeserializeOwned>(&self, name: &str) -> Collection<T> {
+        Collection::new(self.clone(), name)
+    }
+
+    /// The status as of now.
+    pub fn status(&self) -> Status {
+        self.inner.parts.sources.read()
+    }
+
+    /// Calls `tell` with the status now and whenever it changes, at most every 100 ms and always with the
+    /// last one, until the subscription is dropped.
+    pub fn subscribe(&self, tell: impl Fn(&Status) + Send + Sync + 'static) -> Subscription {
+        let mut status = self.inner.parts.status.clone();
+        let (following, abort) = abortable(async move {
+            loop {
+                let now = status.borrow_and_update().clone();
+                tell(&now);
+                if status.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.inner.parts.thread.spawn(following);
+        Subscription { abort }
+    }
+
+    /// The status as it changes; the first item is the status now.
+    pub fn status_stream(&self) -> impl Stream<Item = Status> + Send + Unpin + 'static {
+        let status = self.inner.parts.status.clone();
+        Box::pin(futures::stream::unfold((status, true), |(mut status, is_first)| async move {
+            if !is_first && status.changed().await.is_err() {
+                return None;
+            }
+            let now = status.borrow_and_update().clone();
+            Some((now, (status, false)))
+        }))
+    }
+
+    /// Runs a round now and waits for its end.
+    pub async fn sync(&self, request: SyncRequest) -> Result<SyncReport, Error> {
+        if self.config().remote.url.is_none() {
+            return Err(Error::NoServer);
+        }
+        let SyncRequest { push, pull } = request;
+        let report = self.inner.parts.sync.ask(sync::Sync { push, pull }).await?;
+        match report.fault {
+            Some(fault) if report.paused.is_empty() => return Err(fault.into()),
+            Some(_) | None => {}
+        }
+        Ok(SyncReport {
+            pushed: report.pushed,
+            pulled: report.pulled,
+            failed: report.failed,
+            parked: report.parked,
+            conflicts: report.conflicts,
+            requests: report.requests,
+            paused: report.paused.into_iter().map(|(name, fault)| (name.to_string(), fault.to_string())).collect(),
+        })
+    }
+
+    /// Hints that there may be news, or that the network is back.
+    pub fn nudge(&self) {
+        self.inner.parts.sync.hint(Refresh);
+    }
+
+    /// One small request: whether the server is there and takes the credentials.
+    pub async fn probe(&self) -> Result<(), Error> {
+        if self.config().remote.url.is_none() {
+            return Err(Error::NoServer);
+        }
+        let remote = self.inner.remote.clone();
+        let asked = self.inner.parts.thread.spawn(async move { remote.probe().await });
+        asked.await.map_err(|error| Error::Stopped { cause: error.to_string() })??;
+        Ok(())
+    }
+
+    /// The record, if it is there.
+    pub async fn get(&self, collection: &str, key: &str) -> Result<Option<Document>, Error> {
+        let id = self.record(collection, key)?;
+        Ok(self.inner.reads.get(id).await?)
+    }
+
+    /// The records that the query finds.
+    pub async fn list(&self, query: ListQuery) -> Result<Listed, Error> {
+        self.rule(&query.collection)?;
+        Ok(self.inner.reads.list(query).await?)
+    }
+
+    /// Runs read-only SQL over the views: one per collection, one column per field.
+    pub async fn query(&self, sql: &str, parameters: Vec<serde_json::Value>) -> Result<Vec<Document>, Error> {
+        Ok(self.inner.reads.query(sql, parameters).await?)
+    }
+
+    /// Creates the record or lays the document's fields over it; fields that are not named stay. Durable when it returns.
+    pub async fn save(&self, collection: &str, key: &str, document: Document) -> Result<(), Error> {
+        let id = self.writable(collection, key)?;
+        self.write(vec![(id, Change::Save(document))]).await?;
+        Ok(())
+    }
+
+    /// Saves all of them in one transaction; returns how many records really changed.
+    pub async fn bulk_save(&self, collection: &str, documents: Vec<(String, Document)>) -> Result<u64, Error> {
+        let changes: Result<Vec<_>, Error> = documents
+            .into_iter()
+            .map(|(key, document)| Ok((self.writable(collection, &key)?, Change::Save(document))))
+            .collect();
+        self.write(changes?).await
+    }
+
+    /// Removes the record; whether it was there.
+    pub async fn delete(&self, collection: &str, key: &str) -> Result<bool, Error> {
+        let id = self.writable(collection, key)?;
+        Ok(self.write(vec![(id, Change::Delete)]).await? > 0)
+    }
+
+    /// Does all that `build` gathers in one local transaction; returns how many records really changed.
+    /// Where `build` fails, nothing is written.
+    pub async fn transaction(&self, build: impl FnOnce(&mut Transaction) -> Result<(), Error>) -> Result<u64, Error> {
+        let mut transaction = Transaction::default();
+        build(&mut transaction)?;
+        for (id, _) in &transaction.changes {
+            self.writable(&id.collection, &id.key)?;
+        }
+        self.write(transaction.changes).await
+    }
+
+    /// The original system's way to queue an operation: `create` and `update` save the payload, `delete` removes.
+    pub async fn enqueue(
+        &self,
+        collection: &str,
+        operation: &str,
+        key: &str,
+        payload: Option<Document>,
+    ) -> Result<(), Error> {
+        match (operation, payload) {
+            ("create" | "update", Some(payload)) => self.save(collection, key, payload).await,
+            ("create" | "update", None) => Err(Error::Invalid(format!("{operation} needs a payload"))),
+            ("delete", _) => self.delete(collection, key).await.map(|_| ()),
+            (other, _) => {
+                Err(Error::Invalid(format!("unknown operation {other:?}; create, update and delete are allowed")))
+            }
+        }
+    }
+
+    /// The changes of a collection from now on, by whomever.
+    pub fn watch(&self, collection: &str) -> impl Stream<Item = Watched> + Send + Unpin + 'static {
+        watch(self.inner.parts.changes.subscribe(), collection.to_owned())
+    }
+
+    /// Operations in the outbox, parked ones with their cause.
+    pub async fn queue(&self, filter: QueueFilter) -> Result<Vec<QueuedOperation>, Error> {
+        Ok(self.inner.reads.operations(filter).await?)
+    }
+
+    /// Puts parked operations back to the end of the queue; none named means all. Returns how many.
+    pub async fn redrive(&self, ids: Vec<i64>) -> Result<u64, Error> {
+        Ok(self.inner.parts.queue.ask(Redrive(ids)).await??)
+    }
+
+    /// Gives parked operations up; none named means all. Returns how many. What they held stays in the history.
+    pub async fn discard(&self, ids: Vec<i64>) -> Result<u64, Error> {
+        Ok(self.inner.parts.queue.ask(Discard(ids)).await??)
+    }
+
+    /// Open conflicts, or all that were ever recorded.
+    pub async fn conflicts(&self, all: bool) -> Result<Vec<ConflictView>, Error> {
+        Ok(self.inner.reads.conflicts(all).await?)
+    }
+
+    /// Decides an open conflict.
+    pub async fn resolve(&self, conflict: i64, choice: Choice) -> Result<(), Error> {
+        Ok(self.inner.parts.resolver.ask(Decide { conflict, choice }).await??)
+    }
+
+    /// Takes a resolution back: the side that lost becomes a new local change.
+    pub async fn undo(&self, conflict: i64) -> Result<(), Error> {
+        Ok(self.inner.parts.resolver.ask(Undo { conflict }).await??)
+    }
+
+    /// The earlier versions of a record, newest first.
+    pub async fn history(&self, collection: &str, key: &str) -> Result<Vec<VersionView>, Error> {
+        let id = self.record(collection, key)?;
+        Ok(self.inner.reads.history(id).await?)
+    }
+
+    /// Checks the store against itself.
+    pub async fn verify_integrity(&self) -> Result<Verified, Error> {
+        Ok(self.inner.reads.verify().await?)
+    }
+
+    /// Sizes and counts.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        Ok(self.inner.reads.stats().await?)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Config {
+        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what can change while running; returns the changed keys that wait for a restart.
+    pub async fn reconfigure(&self, config: Config) -> Result<Vec<String>, Error> {
+        config.validate()?;
+        let needs_restart = changes_needing_restart(&self.config(), &config);
+        let rules = with_strategies_of(&self.inner.rules, &config.rules());
+        let parts = &self.inner.parts;
+        parts.queue.ask(queue::Configure { max_retries: config.sync.max_retries }).await?;
+        parts.resolver.ask(conflict::Configure(rules.to_vec())).await?;
+        parts.sync.ask(sync::Configure { settings: sync_settings(&config), rules }).await?;
+        self.set_access_token(config.remote.access_token.clone());
+        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(needs_restart)
+    }
+
+    /// Gives a new bearer token; a round that waited for one starts.
+    pub fn set_access_token(&self, token: Option<SecretString>) {
+        *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        self.nudge();
+    }
+
+    /// Stops the runtime in order and gives the store back. Other clones answer `Stopped` from then on.
+    pub async fn shutdown(&self) {
+        self.inner.runtime.stop().await;
+    }
+
+    /// Makes a part panic (`storage`, `queue`, `conflict` or `sync`), to see that nothing is lost by it.
+    #[doc(hidden)]
+    pub async fn drill(&self, part: &str) -> Result<(), Error> {
+        use tidelock_actors::supervisor::Crash;
+        let parts = &self.inner.parts;
+        let answer = match part {
+            "storage" => parts.storage.ask(Crash).await,
+            "queue" => parts.queue.ask(Crash).await,
+            "conflict" => parts.resolver.ask(Crash).await,
+            "sync" => parts.sync.ask(Crash).await,
+            other => return Err(Error::Invalid(format!("unknown part {other:?}"))),
+        };
+        // The part panics at this message, so it cannot answer it.
+        answer.or(Ok(()))
+    }
+
+    fn rule(&self, collection: &str) -> Result<&CollectionRules, Error> {
+        self.inner.rules.iter().find(|rule| *rule.name == *collection).ok_or_else(|| Error::UnknownCollection {
+            name: collection.to_owned(),
+            known: self.inner.rules.iter().map(|rule| &*rule.name).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    fn record(&self, collection: &str, key: &str) -> Result<RecordId, Error> {
+        Ok(RecordId::new(self.rule(collection)?.name.clone(), key))
+    }
+
+    fn writable(&self, collection: &str, key: &str) -> Result<RecordId, Error> {
+        let rule = self.rule(collection)?;
+        if rule.direction == tidelock_actors::model::Direction::Pull {
+            return Err(Error::PullOnly(collection.to_owned()));
+        }
+        Ok(RecordId::new(rule.name.clone(), key))
+    }
+
+    async fn write(&self, changes: Vec<(RecordId, Change)>) -> Result<u64, Error> {
+        match self.inner.parts.storage.ask(Save(changes)).await?? {
+            Written::Local { changed } => Ok(changed.len() as u64),
+            other => Err(Error::Invalid(format!("the store answered another question: {other:?}"))),
+        }
+    }
+}
+
+/// Strategies reload; which collections there are does not.
+fn with_strategies_of(old: &[CollectionRules], new: &[CollectionRules]) -> Arc<[CollectionRules]> {
+    let strategy =
+        |rule: &CollectionRules| new.iter().find(|other| other.name == rule.name).map(|other| other.strategy);
+    old.iter()
+        .map(|rule| CollectionRules { strategy: strategy(rule).unwrap_or(rule.strategy), ..rule.clone() })
+        .collect()
+}
+
+fn store_options(config: &Config, rules: &[CollectionRules]) -> StoreOptions {
+    StoreOptions {
+        directory: config.storage.data_dir.clone(),
+        durability: config.storage.durability,
+        readers: tidelock_actors::limits::READERS,
+        collections: rules.to_vec(),
+        history_keep: config.storage.history_keep,
+        history_max_age: config.storage.history_max_age,
+    }
+}
+
+fn remote(
+    config: &Config,
+    rules: &[CollectionRules],
+    token: Arc<RwLock<Option<SecretString>>>,
+) -> Result<Arc<dyn Remote>, Error> {
+    let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return Ok(Arc::new(Nowhere)) };
+    let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let token: TokenSource = Arc::new(move || current().map(|token| token.expose_secret().to_owned()));
+    let plain = Plain::new(PlainOptions {
+        url: url.clone(),
+        publishable_key: key.expose_secret().to_owned(),
+        token,
+        timeout: config.remote.timeout,
+        compress: true,
+        collections: rules.to_vec(),
+        overlap: config.sync.overlap,
+        page_rows: tidelock_actors::limits::PAGE_ROWS,
+    })?;
+    Ok(Arc::new(plain))
+}

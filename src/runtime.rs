@@ -1,0 +1,250 @@
+//! The one place that wires: parts, ports and adapters, on a thread of their own with its own actix system.
+//!
+//! Started bottom-up, stopped top-down. A host needs no actix, and any executor will do.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+
+use actix::{Arbiter, System};
+use tidelock_actors::conflict::ConflictResolver;
+use tidelock_actors::limits::{
+    ACTOR_MAILBOX, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, STATUS_PAUSE, STORAGE_MAILBOX, WATCH_BACKLOG,
+};
+use tidelock_actors::machine::backoff::Backoff;
+use tidelock_actors::machine::intensity::Allowance;
+use tidelock_actors::machine::outbox::Outbox;
+use tidelock_actors::model::{CollectionRules, RecordId};
+use tidelock_actors::peer::Peer;
+use tidelock_actors::ports::{Ports, Store};
+use tidelock_actors::queue::Queue;
+use tidelock_actors::round::Crew;
+use tidelock_actors::status::SyncStatus;
+use tidelock_actors::storage::{Announcements, Maintain, Storage};
+use tidelock_actors::supervisor::{Care, Health, supervise};
+use tidelock_actors::sync::{Nudge, Settings, SyncScheduler};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::status::{Status, StatusSources};
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("tidelock restarts parts that panic: build with panic = \"unwind\"");
+
+/// The addresses of all parts, and what they announce.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub storage: Peer<Storage>,
+    pub queue: Peer<Queue>,
+    pub resolver: Peer<ConflictResolver>,
+    pub sync: Peer<SyncScheduler>,
+    pub changes: broadcast::Sender<Arc<[RecordId]>>,
+    pub sources: StatusSources,
+    pub status: watch::Receiver<Status>,
+    pub thread: tokio::runtime::Handle,
+}
+
+/// The thread.
+pub(crate) struct Runtime {
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the parts are made of.
+pub(crate) struct Equipment {
+    pub store: Box<dyn Store>,
+    pub ports: Ports,
+    pub config: Config,
+    pub rules: Arc<[CollectionRules]>,
+    pub mode: &'static str,
+    pub seed: u64,
+}
+
+impl Runtime {
+    /// Starts the thread and waits until all parts are up.
+    pub fn start(equipment: Equipment) -> Result<(Self, Parts), Error> {
+        let (stop, stop_asked) = watch::channel(false);
+        let (report_stopped, stopped) = watch::channel(false);
+        let (give_parts, parts) = sync_channel(1);
+        let body = move || {
+            System::new().block_on(live(equipment, give_parts, stop_asked));
+            report_stopped.send_replace(true);
+        };
+        let thread = std::thread::Builder::new().name("tidelock".to_owned()).spawn(body);
+        let cannot = |why: String| Error::Stopped { cause: format!("the runtime could not start: {why}") };
+        let thread = Some(thread.map_err(|error| cannot(error.to_string()))?);
+        let parts = parts.recv().map_err(|_| cannot("its thread ended".to_owned()))?;
+        Ok((Self { stop, stopped, thread }, parts))
+    }
+
+    /// Asks for the ordered stop and waits for it.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+}
+
+impl Drop for Runtime {
+    /// The last handle is gone: the store is given back before the host goes on.
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        let is_own_thread = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        if let Some(thread) = self.thread.take().filter(|thread| !is_own_thread(thread)) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The life of the runtime: up, until somebody asks to stop or the store fails for good.
+async fn live(
+    equipment: Equipment,
+    give_parts: std::sync::mpsc::SyncSender<Parts>,
+    mut stop_asked: watch::Receiver<bool>,
+) {
+    let arbiter = Arbiter::new();
+    let Some(parts) = start(equipment, &arbiter).await else { return };
+    let mut storage_health = parts.storage.watch_health();
+    if give_parts.send(parts.clone()).is_err() {
+        return;
+    }
+    let asked = async { stop_asked.wait_for(|asked| *asked).await.is_ok() };
+    let failed = async { storage_health.wait_for(|health| matches!(health, Health::Failed { .. })).await.is_ok() };
+    futures::future::select(std::pin::pin!(asked), std::pin::pin!(failed)).await;
+    parts.sync.stop(DRAIN_DEADLINE).await;
+    parts.resolver.stop(DRAIN_DEADLINE).await;
+    parts.queue.stop(DRAIN_DEADLINE).await;
+    parts.storage.stop(DRAIN_DEADLINE).await;
+    arbiter.stop();
+    let _ = arbiter.join();
+}
+
+async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
+    let Equipment { store, ports, config, rules, mode, seed } = equipment;
+    let (counts, watched_counts) = watch::channel(store.counts().clone());
+    let (outbox, outbox_turns) = watch::channel(0);
+    let (changes, _) = broadcast::channel(WATCH_BACKLOG);
+    let announcements = Announcements { counts, changes: changes.clone(), outbox };
+
+    let storage_care = care("storage", STORAGE_MAILBOX, &config, false, seed);
+    let storage = start_storage(arbiter, storage_care, store, ports.clone(), announcements).await?;
+    let outbox = Outbox::new(&rules, config.sync.max_retries);
+    let (reader, peer, counts) = (ports.reader.clone(), storage.clone(), watched_counts.clone());
+    let queue =
+        supervise(care("queue", ACTOR_MAILBOX, &config, true, seed + 1), |_| Queue::new(outbox, reader, peer, counts));
+    let resolver = supervise(care("conflict", ACTOR_MAILBOX, &config, true, seed + 2), |_| {
+        ConflictResolver::new(&rules, ports.clone(), storage.clone())
+    });
+    let crew = Crew {
+        queue: queue.clone(),
+        resolver: resolver.clone(),
+        storage: storage.clone(),
+        reader: ports.reader.clone(),
+        remote: ports.remote.clone(),
+        rules: rules.clone(),
+        counts: watched_counts.clone(),
+        moved: Arc::new(|| {}),
+    };
+    let (report, sync_status) = watch::channel(SyncStatus::default());
+    let sync = supervise(care("sync", ACTOR_MAILBOX, &config, true, seed + 3), |_| {
+        SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, seed + 4)
+    });
+
+    let sources = StatusSources {
+        counts: watched_counts,
+        sync: sync_status,
+        parts: vec![
+            (storage.name(), storage.watch_health()),
+            (queue.name(), queue.watch_health()),
+            (resolver.name(), resolver.watch_health()),
+            (sync.name(), sync.watch_health()),
+        ],
+        collections: rules.iter().map(|rule| rule.name.to_string()).collect(),
+        mode,
+    };
+    let status = publish_status(sources.clone());
+    nudge_when_there_is_something_to_send(outbox_turns, sync.clone());
+    maintain_now_and_then(storage.clone());
+    let thread = tokio::runtime::Handle::current();
+    Some(Parts { storage, queue, resolver, sync, changes, sources, status, thread })
+}
+
+/// The writer blocks while it commits, so it lives on a thread of its own.
+async fn start_storage(
+    arbiter: &Arbiter,
+    care: Care,
+    store: Box<dyn Store>,
+    ports: Ports,
+    announcements: Announcements,
+) -> Option<Peer<Storage>> {
+    let (give, storage) = oneshot::channel();
+    arbiter.spawn_fn(move || {
+        let _ = give.send(supervise(care, |_| Storage::new(store, ports.clock, announcements)));
+    });
+    storage.await.ok()
+}
+
+fn care(name: &'static str, mailbox: usize, config: &Config, expendable: bool, seed: u64) -> Care {
+    let supervision = &config.supervision;
+    Care {
+        name,
+        mailbox,
+        allowance: Allowance { restarts: supervision.restarts, within: supervision.within },
+        backoff: Backoff { base: supervision.backoff, cap: supervision.backoff_max },
+        expendable,
+        seed,
+    }
+}
+
+/// The scheduler's part of the configuration.
+pub(crate) fn sync_settings(config: &Config) -> Settings {
+    let sync = &config.sync;
+    Settings {
+        enabled: sync.enabled && config.remote.url.is_some(),
+        auto: sync.auto,
+        interval: sync.interval,
+        backoff: Backoff { base: sync.retry_delay, cap: sync.retry_delay_max },
+        deep_interval: sync.listing_interval,
+        batch_size: sync.batch_size,
+        batch_size_max: sync.batch_size_max,
+        stall_after: sync.stall_after,
+    }
+}
+
+/// Publishes at most every `STATUS_PAUSE`, and always the last one.
+fn publish_status(mut sources: StatusSources) -> watch::Receiver<Status> {
+    let (publish, status) = watch::channel(sources.read());
+    actix::spawn(async move {
+        while sources.changed().await {
+            let now = sources.read();
+            publish.send_if_modified(|last| {
+                let is_new = *last != now;
+                *last = now;
+                is_new
+            });
+            tokio::time::sleep(STATUS_PAUSE).await;
+        }
+        publish.send_replace(sources.read());
+    });
+    status
+}
+
+fn nudge_when_there_is_something_to_send(mut turns: watch::Receiver<u64>, sync: Peer<SyncScheduler>) {
+    actix::spawn(async move {
+        while turns.changed().await.is_ok() {
+            sync.hint(Nudge);
+        }
+    });
+}
+
+fn maintain_now_and_then(storage: Peer<Storage>) {
+    actix::spawn(async move {
+        loop {
+            tokio::time::sleep(MAINTENANCE_INTERVAL).await;
+            if let Ok(Err(error)) = storage.ask_soon(Maintain).await {
+                tracing::warn!(%error, "maintenance of the store failed; tried again later");
+            }
+        }
+    });
+}

@@ -1,0 +1,12 @@
+//! Scenarios on the real backend: one binary, a module a scenario.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs, reason = "tests may stop and talk")]
+
+mod conflicts;
+mod kill;
+mod outages;
+mod paging;
+mod refusals;
+mod storm;
+mod support;
+mod two_devices;

@@ -1,0 +1,79 @@
+//! PostgreSQL dies in the middle of things and comes back.
+
+use tidelock_testbed::{Cluster, FaultPlan, HoldAt, ProjectOptions};
+
+use crate::support::{World, assert_equal, uuid};
+
+/// H52, H54: killed while a push and a pull are under way, again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h52_postgres_killed_while_pushing_and_pulling_loses_and_parks_nothing() {
+    if tidelock_testbed::is_external() {
+        println!("not on an external project: it cannot be crashed from here");
+        return;
+    }
+    let cluster = Cluster::start().await.unwrap();
+    let world = World::around(cluster.project(ProjectOptions::default()).await.unwrap()).await;
+    let (here, there) = (world.device("here"), world.device("there"));
+    for number in 0..1_500 {
+        here.save("projects", &uuid(number), &format!(r#"{{"name":"{number}"}}"#)).await;
+    }
+    world.network.set_plan(FaultPlan { delay: 0.5, delay_ms: 20, ..FaultPlan::none() });
+    for (method, device) in [("POST", &here), ("POST", &here), ("GET", &there), ("GET", &there)] {
+        let mut gate = world.network.pause_next(method, "/rest/v1/projects", HoldAt::Request);
+        let syncing = device.tidelock.sync(Default::default());
+        let killing = async {
+            assert!(gate.reached().await);
+            cluster.crash().await.unwrap();
+            gate.release();
+        };
+        let (result, ()) = tokio::join!(syncing, killing);
+        println!("{method}: {:?}", result.map_err(|error| error.to_string()));
+        cluster.start_again().await.unwrap();
+    }
+    here.sync_until_settled().await;
+    there.sync_until_settled().await;
+    for device in [&here, &there] {
+        let status = device.tidelock.status();
+        assert_eq!((status.pending, status.parked, status.conflicts), (0, 0, 0), "{status:?}");
+        assert_equal(&device.records("projects").await, &world.rows("projects").await, "projects");
+    }
+    assert_eq!(world.rows("projects").await.len(), 1_500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h54_a_request_given_up_that_still_commits_has_one_effect() {
+    let world = World::new().await;
+    let more = world.config_text(&world.folder("here"), "auto = false").replace(r#"timeout = "10s""#, r#"timeout = "300ms""#);
+    let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&more).unwrap()).unwrap();
+    let device = crate::support::Device { tidelock, directory: world.folder("here") };
+    device.save("tasks", &uuid(1), r#"{"n":1,"code":"once"}"#).await;
+    let gate = world.network.pause_next("POST", "/rest/v1/tasks", HoldAt::Response);
+    let error = device.tidelock.sync(Default::default()).await.unwrap_err();
+    assert_eq!(error.code(), "unreachable", "{error}");
+    assert_eq!(device.tidelock.status().pending, 1, "an unknown outcome settles nothing");
+    gate.release();
+    device.sync_until_settled().await;
+    assert_eq!(world.rows("tasks").await.len(), 1);
+    assert_eq!(device.tidelock.status().parked, 0);
+}
+
+/// H13: a server that accepts and never answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h13_a_server_that_never_answers_shows_as_stalled_and_recovers_by_itself() {
+    let world = World::new().await;
+    world.network.set_plan(FaultPlan { hang: 1.0, hang_ms: 60_000, ..FaultPlan::none() });
+    let sync = "auto = true\nstall_after = \"1s\"";
+    let text = world.config_text(&world.folder("here"), sync).replace(r#"timeout = "10s""#, r#"timeout = "400ms""#);
+    let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
+    let device = crate::support::Device { tidelock, directory: world.folder("here") };
+    device.save("notes", "n", r#"{"body":"x"}"#).await;
+    let mut statuses = device.tidelock.status_stream();
+    let mut wait_for = async |is: fn(&tidelock::Status) -> bool| {
+        use futures::StreamExt;
+        let wait = async { while !statuses.next().await.is_some_and(|status| is(&status)) {} };
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the status says so in time");
+    };
+    wait_for(|status| status.stalled_since.is_some() && status.last_error.is_some()).await;
+    world.network.set_plan(FaultPlan::none());
+    wait_for(|status| status.stalled_since.is_none() && status.pending == 0 && status.last_error.is_none()).await;
+}
