@@ -221,3 +221,143 @@ fn newest_of_each(rows: &[RemoteRow]) -> Vec<&RemoteRow> {
     let last: HashMap<&RecordId, usize> = rows.iter().enumerate().map(|(at, row)| (&row.id, at)).collect();
     rows.iter().enumerate().filter(|(at, row)| last[&row.id] == *at).map(|(_, row)| row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, gone, id, row, said};
+    use super::*;
+    use tidelock_actors::model::Outcome;
+    use tidelock_actors::writes::Write;
+
+    #[test]
+    fn a_row_without_operations_of_ours_becomes_the_record() {
+        let mut world = World::new();
+        assert_eq!(world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]), 1);
+        assert_eq!(world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]), 0, "the same again");
+        assert_eq!(world.take(vec![row("notes/a", r#"{"n":2,"id":"a"}"#, "v2")]), 1);
+        assert_eq!(world.take(vec![row("notes/a", r#"{"id":"a","n":2.0}"#, "v3")]), 0, "only the version is new");
+        assert_eq!(world.bases("notes/a").1.unwrap(), "v3");
+        assert_eq!(world.history("notes/a"), [r#"{"id":"a","n":1}"#]);
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn without_versions_rows_are_compared_by_what_they_mean() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "")]);
+        assert_eq!(world.take(vec![row("notes/a", r#"{"n":1.0,"id":"a"}"#, "")]), 0);
+        assert_eq!(world.take(vec![row("notes/a", r#"{"id":"a","n":2}"#, "")]), 1);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_row_that_is_gone_removes_the_record_and_keeps_its_version() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a"}"#, "v1")]);
+        assert_eq!(world.take(vec![gone("notes/a"), gone("notes/never")]), 1);
+        assert_eq!((world.get("notes/a"), world.counts("notes")), (None, (0, 0, 0, 0, 0)));
+        assert_eq!(world.history("notes/a"), [r#"{"id":"a"}"#]);
+        assert_eq!(world.rows("tl_records"), 0);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_record_made_here_is_not_removed_because_the_server_has_no_such_row() {
+        let mut world = World::new();
+        world.save("notes/a", "{}");
+        world.save("drafts/d", "{}");
+        assert_eq!(world.take(vec![gone("notes/a"), gone("drafts/d")]), 0);
+        assert!(world.get("notes/a").is_some() && world.get("drafts/d").is_some());
+    }
+
+    #[test]
+    fn h24_a_row_under_pending_operations_is_contested_and_nothing_at_all_is_written() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        let mut observation =
+            world.observation(vec![row("notes/b", "{}", "v9"), row("notes/a", r#"{"id":"a","n":3}"#, "v2")]);
+        observation.checkpoints.insert("pull".to_owned(), "9".to_owned());
+        let Written::Contested(contested) = world.commit(Write::Observe(observation)).unwrap() else { panic!() };
+        assert_eq!(contested.len(), 1);
+        let Contested { id: of, local, base, base_version, newest, remote, .. } = &contested[0];
+        assert_eq!((of, *newest), (&id("notes/a"), 1));
+        assert_eq!(local.as_ref().unwrap().as_str(), r#"{"id":"a","n":2}"#);
+        assert_eq!(base.as_ref().unwrap().as_str(), r#"{"id":"a","n":1}"#);
+        assert_eq!(base_version.as_deref(), Some("v1"));
+        assert_eq!(*remote, row("notes/a", r#"{"id":"a","n":3}"#, "v2").state);
+        assert_eq!((world.get("notes/b"), world.checkpoints().len()), (None, 0));
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":2}"#, "the screen does not flicker back");
+        assert_eq!(world.counts("notes"), (1, 1, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_row_that_is_the_base_of_our_operations_is_no_conflict() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        assert_eq!(world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]), 0);
+        let touched = row("notes/a", r#"{"id":"a","n":1,"updated_at":"later"}"#, "v2");
+        assert_eq!(world.take(vec![touched]), 1, "a new stamp alone is no change of somebody's");
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":2,"updated_at":"later"}"#);
+        assert_eq!(world.bases("notes/a").1.unwrap(), "v2");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_decision_holds_only_while_nothing_newer_was_done_here() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        let seen = row("notes/a", r#"{"id":"a","n":3}"#, "v2");
+        let contested = world.contest(vec![seen.clone()]).remove(0);
+        world.save("notes/a", r#"{"n":4}"#);
+        let resolution = Resolution { contested, outcome: Outcome::TakeRemote, strategy: "remote-wins".to_owned() };
+        let observation = Observation { resolutions: vec![resolution], ..world.observation(vec![seen]) };
+        let Written::Contested(anew) = world.commit(Write::Observe(observation)).unwrap() else { panic!() };
+        assert_eq!((anew[0].newest, world.get("notes/a").unwrap().as_str()), (2, r#"{"id":"a","n":4}"#));
+    }
+
+    #[test]
+    fn of_a_record_seen_twice_the_last_sight_counts() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        let rows = || vec![row("notes/a", r#"{"id":"a","n":3}"#, "v2"), row("notes/a", r#"{"id":"a","n":4}"#, "v3")];
+        let contested = world.contest(rows()).remove(0);
+        let resolution = Resolution { contested, outcome: Outcome::TakeRemote, strategy: "remote-wins".to_owned() };
+        let observation = Observation { resolutions: vec![resolution], ..world.observation(rows()) };
+        assert!(matches!(world.commit(Write::Observe(observation)).unwrap(), Written::Observed { conflicts: 1, .. }));
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":4}"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn h06_the_checkpoint_stays_where_it_was_when_a_row_cannot_be_taken() {
+        let mut world = World::new();
+        let mut seen = |rows, at: &str| {
+            let mut observation = world.observation(rows);
+            observation.checkpoints.insert("pull".to_owned(), at.to_owned());
+            (world.commit(Write::Observe(observation)), world.checkpoints().remove("pull"))
+        };
+        let (written, at) = seen(vec![row("notes/a", "{}", "v1")], "1");
+        assert!((written.is_ok(), at.as_deref()) == (true, Some("1")));
+        let (written, at) = seen(vec![row("notes/b", "{}", "v1"), row("nowhere/c", "{}", "v1")], "2");
+        assert!(said(written).starts_with("there is no collection \"nowhere\""));
+        assert_eq!(at.as_deref(), Some("1"));
+        assert_eq!(world.get("notes/b"), None);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_checkpoint_moves_with_an_empty_page_too() {
+        let mut world = World::new();
+        let mut observation = world.observation(vec![]);
+        observation.checkpoints.insert("pull".to_owned(), "5:5:".to_owned());
+        world.commit(Write::Observe(observation)).unwrap();
+        let world = world.reopen();
+        assert_eq!(world.checkpoints()["pull"], "5:5:");
+    }
+}

@@ -281,3 +281,229 @@ fn is_held(sequence: Sequence) -> Failure {
 fn waits_for(sequence: Sequence, id: &RecordId) -> Fault {
     Fault::new(FaultKind::Ordering, format!("waits for operation {sequence} on {id}, which is set aside"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, document, id, refusal, said};
+    use super::*;
+    use tidelock_actors::model::Change;
+    use tidelock_actors::ports::Reader;
+    use tidelock_actors::writes::{Fate, Write};
+
+    /// A project with a task with a step, and a note that has nothing to do with them; sequences 1 to 4.
+    fn family() -> World {
+        let mut world = World::new();
+        world.save("projects/p", r#"{"n":1}"#);
+        world.save("tasks/t", r#"{"project":"p"}"#);
+        world.save("steps/s", r#"{"task":"t"}"#);
+        world.save("notes/n", r#"{"n":1}"#);
+        world
+    }
+
+    #[test]
+    fn h15_a_refused_create_is_parked_with_all_that_depends_on_it_and_the_rest_flows() {
+        let mut world = family();
+        world.save("projects/p", r#"{"n":2}"#);
+        assert_eq!(world.park("projects/p", &[1]), 4);
+        assert_eq!(
+            world.outbox(),
+            [
+                r#"1 projects/p create {"id":"p","n":1} parked"#,
+                r#"2 tasks/t create {"id":"t","project":"p"} parked behind 1"#,
+                r#"3 steps/s create {"id":"s","task":"t"} parked behind 2"#,
+                r#"4 notes/n create {"id":"n","n":1}"#,
+                r#"5 projects/p update {"n":2} parked behind 1"#,
+            ]
+        );
+        let causes: Vec<_> = world.operations().into_iter().filter_map(|one| one.cause).collect();
+        assert_eq!(causes[0], refusal("23514"));
+        assert_eq!(causes[1].message, "waits for operation 1 on projects/p, which is set aside");
+        assert_eq!(world.operations()[0].attempts, 1, "the refusal counts");
+        assert_eq!(world.operations()[1].attempts, 0, "waiting does not");
+        assert_eq!((world.counts("projects"), world.counts("tasks")), ((1, 0, 2, 0, 0), (1, 0, 1, 0, 0)));
+        assert_eq!(world.get("projects/p").unwrap(), r#"{"id":"p","n":2}"#, "H16: the user's data stays");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_parked_update_takes_only_later_changes_of_its_own_record_along() {
+        let mut world = family();
+        world.applied("projects/p", &[1], "v1");
+        world.save("projects/p", r#"{"n":2}"#);
+        world.save("projects/p", r#"{"n":3}"#);
+        assert_eq!(world.park("projects/p", &[5]), 2);
+        assert_eq!(world.counts("tasks").1, 1);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn what_depended_on_an_operation_goes_once_that_is_through() {
+        let mut world = family();
+        world.park("projects/p", &[1]);
+        let moved = world.commit(Write::Redrive(vec![1])).unwrap();
+        assert_eq!(moved, Written::Moved { count: 1, changed: vec![] });
+        assert_eq!(
+            world.outbox(),
+            [
+                r#"2 tasks/t create {"id":"t","project":"p"} parked behind 5"#,
+                r#"3 steps/s create {"id":"s","task":"t"} parked behind 2"#,
+                r#"4 notes/n create {"id":"n","n":1}"#,
+                r#"5 projects/p create {"id":"p","n":1}"#,
+            ]
+        );
+        world.applied("projects/p", &[5], "v1");
+        assert_eq!(
+            world.outbox(),
+            [
+                r#"3 steps/s create {"id":"s","task":"t"} parked behind 6"#,
+                r#"4 notes/n create {"id":"n","n":1}"#,
+                r#"6 tasks/t create {"id":"t","project":"p"}"#,
+            ]
+        );
+        world.applied("tasks/t", &[6], "v1");
+        assert_eq!(world.outbox()[1], r#"7 steps/s create {"id":"s","task":"t"}"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn an_operation_whose_parent_is_parked_is_parked_behind_it_unless_that_went_through_meanwhile() {
+        let mut world = family();
+        let find = |world: &World| {
+            let keys = vec!["x".to_owned(), "p".to_owned()];
+            futures::executor::block_on(world.reads.parked_parent(vec!["notes".into(), "projects".into()], keys))
+                .unwrap()
+        };
+        assert_eq!(find(&world), None);
+        world.save("projects/q", "{}");
+        world.park("projects/p", &[1]);
+        assert_eq!(find(&world), Some(1));
+        let waits = || Fate::Dependent(refusal("23503"), 1);
+        assert_eq!(world.settle("notes/n", &[4], waits()), Written::Settled { parked: 1, changed: vec![] });
+        assert_eq!(world.outbox()[3], r#"4 notes/n create {"id":"n","n":1} parked behind 1"#);
+        let through = || Fate::Dependent(refusal("23503"), 99);
+        assert_eq!(world.settle("projects/q", &[5], through()), Written::Settled { parked: 0, changed: vec![] });
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn an_edit_of_a_parked_record_is_the_mending() {
+        let mut world = family();
+        world.save("projects/p", r#"{"n":2}"#);
+        world.park("projects/p", &[1]);
+        world
+            .change(vec![
+                (id("notes/m"), Change::Save(document("{}"))),
+                (id("projects/p"), Change::Save(document(r#"{"n":3}"#))),
+            ])
+            .unwrap();
+        let of_project: Vec<_> = world.outbox().into_iter().filter(|line| line.contains("projects/p")).collect();
+        assert_eq!(
+            of_project,
+            [
+                r#"7 projects/p create {"id":"p","n":1}"#,
+                r#"8 projects/p update {"n":2}"#,
+                r#"9 projects/p update {"n":3}"#
+            ]
+        );
+        let transactions: Vec<_> = world.pending().iter().map(|one| (one.sequence, one.transaction)).collect();
+        assert_eq!(transactions, [(4, 4), (6, 6), (7, 6), (8, 6), (9, 6)]);
+        assert!(world.pending().iter().all(|one| one.attempts == 0));
+        assert_eq!(world.counts("projects"), (1, 3, 0, 0, 0));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn redriving_all_keeps_the_order_and_the_transactions() {
+        let mut world = World::new();
+        world
+            .change(vec![(id("notes/a"), Change::Save(document("{}"))), (id("notes/b"), Change::Save(document("{}")))])
+            .unwrap();
+        world.save("notes/c", "{}");
+        for (place, sequence) in [("notes/c", 3), ("notes/b", 2), ("notes/a", 1)] {
+            world.park(place, &[sequence]);
+        }
+        assert_eq!(world.commit(Write::Redrive(vec![])).unwrap(), Written::Moved { count: 3, changed: vec![] });
+        let pending: Vec<_> =
+            world.pending().iter().map(|one| format!("{} {} {}", one.sequence, one.transaction, one.id)).collect();
+        assert_eq!(pending, ["4 4 notes/a", "5 4 notes/b", "6 6 notes/c"]);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn redriving_one_operation_takes_all_that_is_parked_on_its_record_along() {
+        let mut world = World::new();
+        for n in 1..=3 {
+            world.save("notes/a", &format!(r#"{{"n":{n}}}"#));
+        }
+        world.park("notes/a", &[1]);
+        assert_eq!(world.commit(Write::Redrive(vec![2])).unwrap(), Written::Moved { count: 3, changed: vec![] });
+        assert_eq!(world.outbox().len(), 3);
+        assert!(world.outbox()[0].starts_with("4 notes/a create"));
+        assert_eq!(world.commit(Write::Redrive(vec![4])).unwrap(), Written::Moved { count: 0, changed: vec![] });
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn giving_a_create_up_removes_the_record_and_keeps_the_version_and_what_waited_for_it() {
+        let mut world = family();
+        world.park("projects/p", &[1]);
+        let given_up = world.commit(Write::Discard(vec![1])).unwrap();
+        assert_eq!(given_up, Written::Moved { count: 1, changed: vec![id("projects/p")] });
+        assert_eq!(world.get("projects/p"), None);
+        assert_eq!(world.history("projects/p"), [r#"{"id":"p","n":1}"#]);
+        assert_eq!(world.outbox()[0], r#"2 tasks/t create {"id":"t","project":"p"} parked"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn giving_an_update_up_gives_later_ones_up_too_and_shows_the_servers_document() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.applied("notes/a", &[1], "v1");
+        for n in 2..=4 {
+            world.save("notes/a", &format!(r#"{{"n":{n},"m":{n}}}"#));
+        }
+        world.park("notes/a", &[3]);
+        assert_eq!(world.counts("notes"), (1, 1, 2, 0, 1));
+        world.commit(Write::Discard(vec![4, 3])).unwrap();
+        assert_eq!(world.outbox(), [r#"2 notes/a update {"m":2,"n":2}"#]);
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","m":2,"n":2}"#);
+        assert_eq!(world.history("notes/a")[0], r#"{"id":"a","m":4,"n":4}"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn giving_a_deletion_up_brings_the_record_back() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.applied("notes/a", &[1], "v1");
+        world.delete("notes/a");
+        world.park("notes/a", &[2]);
+        world.commit(Write::Discard(vec![])).unwrap();
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":1}"#);
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn only_what_is_parked_can_be_given_up() {
+        let mut world = family();
+        assert_eq!(said(world.commit(Write::Discard(vec![9]))), "there is no operation 9 in the queue");
+        assert_eq!(said(world.commit(Write::Redrive(vec![9]))), "there is no operation 9 in the queue");
+        let error = said(world.commit(Write::Discard(vec![4])));
+        assert_eq!(error, "operation 4 is pending; only a parked one can be given up");
+        assert_eq!(world.outbox().len(), 4);
+    }
+
+    #[test]
+    fn sequences_are_never_used_again() {
+        let mut world = World::new();
+        world.save("notes/a", "{}");
+        world.save("notes/b", "{}");
+        world.applied("notes/b", &[2], "v1");
+        world.applied("notes/a", &[1], "v1");
+        let mut world = world.reopen();
+        world.save("notes/c", "{}");
+        assert_eq!(world.outbox(), [r#"3 notes/c create {"id":"c"}"#]);
+    }
+}

@@ -76,6 +76,8 @@ fn serve(connection: &Connection, asked: &Mutex<Receiver<Question>>) {
 mod tests {
     use super::*;
     use futures::executor::block_on;
+    use std::cell::RefCell;
+    use std::time::{Duration, Instant};
 
     fn pool(threads: usize) -> Pool {
         Pool::start((0..threads).map(|_| Connection::open_in_memory().unwrap()).collect()).unwrap()
@@ -92,22 +94,23 @@ mod tests {
 
     #[test]
     fn the_threads_end_with_the_last_handle() {
-        let pool = pool(2);
+        thread_local!(static HELD: RefCell<Option<Arc<()>>> = const { RefCell::new(None) });
         let held = Arc::new(());
-        let inside = held.clone();
-        block_on(pool.clone().ask(move |_| {
-            let _inside = inside;
+        let alive = Arc::downgrade(&held);
+        let pool = pool(1);
+        let other = pool.clone();
+        let hold = pool.ask(move |_| {
+            HELD.with(|place| place.replace(Some(held)));
             Ok(())
-        }))
-        .unwrap();
-        let ended = Arc::downgrade(&held);
-        let thread_count = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-        let before = thread_count();
-        drop((pool, held));
-        assert!(ended.upgrade().is_none());
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while before > 0 && thread_count() > before - 2 && std::time::Instant::now() < deadline {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        });
+        block_on(hold).unwrap();
+        drop(pool);
+        block_on(other.ask(|_| Ok(()))).unwrap();
+        drop(other);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while alive.upgrade().is_some() {
+            assert!(Instant::now() < deadline, "the thread still lives");
+            std::thread::yield_now();
         }
     }
 }

@@ -322,3 +322,255 @@ impl Batch<'_> {
         found.ok_or_else(|| Failure::not_found(format!("there is no conflict {conflict}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, document as doc, gone, id, row, said};
+    use super::super::{ConflictState, ConflictView};
+    use super::*;
+    use futures::executor::block_on;
+    use tidelock_actors::model::RemoteRow;
+    use tidelock_actors::writes::Write;
+
+    /// A note that is `n: 1` on the server, version v1, and `n: 2` here; the operation has sequence 1.
+    fn edited() -> World {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","m":1,"n":1}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        world
+    }
+
+    fn edited_there() -> RemoteRow {
+        row("notes/a", r#"{"id":"a","m":3,"n":3}"#, "v2")
+    }
+
+    fn conflicts(world: &World) -> Vec<ConflictView> {
+        block_on(world.reads.conflicts(true)).unwrap()
+    }
+
+    fn text(document: &Option<Document>) -> &str {
+        document.as_ref().map_or("", Document::as_str)
+    }
+
+    #[test]
+    fn what_is_already_there_settles_the_operations_without_a_conflict() {
+        let mut world = edited();
+        let seen = row("notes/a", r#"{"id":"a","m":3,"n":2}"#, "v2");
+        assert_eq!(world.decide(seen, Outcome::AlreadyThere), (true, 0));
+        assert_eq!((world.outbox().len(), conflicts(&world).len()), (0, 0));
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","m":3,"n":2}"#);
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_deletion_that_is_already_there_removes_the_record() {
+        let mut world = edited();
+        world.delete("notes/a");
+        assert_eq!(world.decide(gone("notes/a"), Outcome::AlreadyThere), (false, 0));
+        assert_eq!((world.rows("tl_records"), world.counts("notes")), (0, (0, 0, 0, 0, 0)));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn h33_where_the_server_wins_the_local_document_is_kept_as_the_loser() {
+        let mut world = edited();
+        assert_eq!(world.decide(edited_there(), Outcome::TakeRemote), (true, 1));
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","m":3,"n":3}"#);
+        assert_eq!(world.history("notes/a")[0], r#"{"id":"a","m":1,"n":2}"#);
+        let conflict = conflicts(&world).remove(0);
+        assert_eq!(text(&conflict.base), r#"{"id":"a","m":1,"n":1}"#);
+        assert_eq!(text(&conflict.local), r#"{"id":"a","m":1,"n":2}"#);
+        assert_eq!(text(&conflict.remote), r#"{"id":"a","m":3,"n":3}"#);
+        assert_eq!(text(&conflict.result), r#"{"id":"a","m":3,"n":3}"#);
+        assert_eq!((conflict.strategy.as_str(), conflict.winner.as_deref()), ("newest-wins", Some("remote")));
+        assert_eq!(conflict.state, ConflictState::Resolved);
+        assert_eq!(conflict.cause.message, "changed on both sides (here: n; on the server: m, n)");
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn where_a_document_is_kept_one_operation_carries_the_difference_to_the_server() {
+        let mut world = edited();
+        world.save("notes/a", r#"{"n":5}"#);
+        let kept = doc(r#"{"id":"a","m":3,"n":5}"#);
+        assert_eq!(world.decide(edited_there(), Outcome::Keep(Some(kept))), (true, 1));
+        assert_eq!(world.outbox(), [r#"3 notes/a update {"n":5}"#]);
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","m":3,"n":5}"#);
+        let (base, version) = world.bases("notes/a");
+        assert_eq!((base.as_deref(), version.as_deref()), (Some(r#"{"id":"a","m":3,"n":3}"#), Some("v2")));
+        assert_eq!(conflicts(&world)[0].winner.as_deref(), Some("merged"));
+        assert_eq!(world.counts("notes"), (1, 1, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn where_the_kept_document_is_the_servers_nothing_is_sent() {
+        let mut world = edited();
+        let kept = doc(r#"{"id":"a","m":3,"n":3}"#);
+        assert_eq!(world.decide(edited_there(), Outcome::Keep(Some(kept))), (true, 1));
+        assert_eq!((world.outbox().len(), world.counts("notes")), (0, (1, 0, 0, 0, 1)));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn an_edit_that_wins_over_a_deletion_makes_the_row_again() {
+        let mut world = edited();
+        let local = doc(r#"{"id":"a","m":1,"n":2}"#);
+        assert_eq!(world.decide(gone("notes/a"), Outcome::Keep(Some(local))), (false, 1));
+        assert_eq!(world.outbox(), [r#"2 notes/a create {"id":"a","m":1,"n":2}"#]);
+        assert_eq!(world.counts("notes"), (1, 1, 0, 0, 0));
+        assert_eq!(conflicts(&world)[0].cause.message, "changed here, and deleted on the server");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_deletion_that_wins_over_an_edit_is_one_delete() {
+        let mut world = edited();
+        world.delete("notes/a");
+        assert_eq!(world.decide(edited_there(), Outcome::Keep(None)), (false, 1));
+        assert_eq!(world.outbox(), ["3 notes/a delete {}"]);
+        assert_eq!(world.counts("notes"), (0, 1, 0, 0, 1));
+        assert_eq!(conflicts(&world)[0].cause.message, "deleted here, and changed on the server");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_held_record_waits_keeps_its_edits_and_hears_of_newer_rows() {
+        let mut world = edited();
+        assert_eq!(world.decide(edited_there(), Outcome::Hold), (false, 1));
+        assert_eq!(world.counts("notes"), (1, 0, 0, 1, 1));
+        world.save("notes/a", r#"{"n":4}"#);
+        assert_eq!(
+            world.outbox(),
+            [r#"1 notes/a update {"n":2} held"#, r#"2 notes/a update {"n":4} held"#],
+            "local edits go on"
+        );
+        assert_eq!(world.pending().len(), 0);
+        assert_eq!(world.take(vec![edited_there()]), 0, "the same row again is no news");
+        let newer = row("notes/a", r#"{"id":"a","m":9,"n":9}"#, "v3");
+        assert_eq!(world.decide(newer, Outcome::Hold), (false, 0));
+        let conflict = conflicts(&world).remove(0);
+        assert_eq!((text(&conflict.remote), conflict.state), (r#"{"id":"a","m":9,"n":9}"#, ConflictState::Open));
+        assert_eq!(text(&conflict.local), r#"{"id":"a","m":1,"n":4}"#);
+        assert_eq!(world.bases("notes/a").1.unwrap(), "v1");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_held_conflict_is_decided_by_hand() {
+        for (choice, document, outbox, winner) in [
+            (Choice::Remote, r#"{"id":"a","m":3,"n":3}"#, &[][..], "remote"),
+            (Choice::Local, r#"{"id":"a","m":1,"n":2}"#, &[r#"2 notes/a update {"m":1,"n":2}"#][..], "local"),
+            (
+                Choice::Merged(doc(r#"{"n":7}"#)),
+                r#"{"id":"a","m":3,"n":7}"#,
+                &[r#"2 notes/a update {"n":7}"#][..],
+                "merged",
+            ),
+        ] {
+            let mut world = edited();
+            world.decide(edited_there(), Outcome::Hold);
+            let written = world.commit(Write::Decide { conflict: 1, choice }).unwrap();
+            let changed = if winner == "local" { vec![] } else { vec![id("notes/a")] };
+            assert_eq!(written, Written::Moved { count: 1, changed });
+            assert_eq!(
+                (world.get("notes/a").unwrap().as_str(), world.outbox()),
+                (document, outbox.iter().map(|line| (*line).to_owned()).collect())
+            );
+            let conflict = conflicts(&world).remove(0);
+            assert_eq!((conflict.winner.as_deref(), conflict.strategy.as_str()), (Some(winner), "manual"));
+            assert_eq!((conflict.state, text(&conflict.result)), (ConflictState::Resolved, document));
+            assert_eq!((world.counts("notes").3, world.bases("notes/a").1.as_deref()), (0, Some("v2")));
+            let again = world.commit(Write::Decide { conflict: 1, choice: Choice::Remote });
+            assert_eq!(said(again), "conflict 1 on notes/a is already resolved");
+            world.assert_healthy();
+        }
+    }
+
+    #[test]
+    fn the_servers_old_stamp_does_not_travel_back_with_a_decision() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1,"updated_at":"v1"}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        world.decide(row("notes/a", r#"{"id":"a","n":3,"updated_at":"v2"}"#, "v2"), Outcome::Hold);
+        world.commit(Write::Decide { conflict: 1, choice: Choice::Local }).unwrap();
+        assert_eq!(world.outbox(), [r#"2 notes/a update {"n":2}"#]);
+        world.commit(Write::Undo { conflict: 1 }).unwrap();
+        assert_eq!(world.outbox()[1], r#"3 notes/a update {"n":3}"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn h33_undoing_a_decision_lays_the_loser_back_as_a_new_change() {
+        let mut world = edited();
+        world.decide(edited_there(), Outcome::TakeRemote);
+        assert_eq!(world.commit(Write::Undo { conflict: 1 }).unwrap(), Written::Local { changed: vec![id("notes/a")] });
+        assert_eq!(world.outbox(), [r#"2 notes/a update {"m":1,"n":2}"#]);
+        assert_eq!(conflicts(&world)[0].state, ConflictState::Undone);
+        assert_eq!(said(world.commit(Write::Undo { conflict: 1 })), "conflict 1 on notes/a was already undone");
+        assert_eq!(said(world.commit(Write::Undo { conflict: 9 })), "there is no conflict 9");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn undoing_goes_both_ways_and_over_deletions() {
+        let mut world = edited();
+        let local = doc(r#"{"id":"a","m":3,"n":2}"#);
+        world.decide(edited_there(), Outcome::Keep(Some(local)));
+        world.commit(Write::Undo { conflict: 1 }).unwrap();
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","m":3,"n":3}"#);
+        world.assert_healthy();
+
+        let mut world = edited();
+        world.decide(gone("notes/a"), Outcome::TakeRemote);
+        assert_eq!(world.get("notes/a"), None);
+        world.commit(Write::Undo { conflict: 1 }).unwrap();
+        assert_eq!(world.outbox(), [r#"2 notes/a create {"id":"a","m":1,"n":2}"#]);
+        world.assert_healthy();
+
+        let mut world = edited();
+        world.decide(gone("notes/a"), Outcome::Keep(Some(doc(r#"{"id":"a","n":2}"#))));
+        world.commit(Write::Undo { conflict: 1 }).unwrap();
+        assert_eq!(world.get("notes/a"), None, "the row was gone: so it is again");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn an_open_conflict_cannot_be_undone() {
+        let mut world = edited();
+        world.decide(edited_there(), Outcome::Hold);
+        let error = said(world.commit(Write::Undo { conflict: 1 }));
+        assert_eq!(error, "conflict 1 on notes/a is still open; decide it first");
+    }
+
+    #[test]
+    fn a_conflict_that_was_held_can_be_decided_by_a_changed_strategy() {
+        let mut world = edited();
+        world.decide(edited_there(), Outcome::Hold);
+        let newer = row("notes/a", r#"{"id":"a","m":9,"n":9}"#, "v3");
+        assert_eq!(world.decide(newer, Outcome::TakeRemote), (true, 1));
+        let all = conflicts(&world);
+        assert_eq!((all.len(), all[0].state), (1, ConflictState::Resolved));
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn what_waited_for_a_parked_create_goes_once_a_decision_replaced_it() {
+        let mut world = World::new();
+        world.save("projects/p", r#"{"n":1}"#);
+        world.save("tasks/t", r#"{"project":"p"}"#);
+        world.park("projects/p", &[1]);
+        let seen = row("projects/p", r#"{"id":"p","n":2}"#, "v1");
+        world.decide(seen, Outcome::Keep(Some(doc(r#"{"id":"p","n":1}"#))));
+        assert_eq!(
+            world.outbox(),
+            [r#"2 tasks/t create {"id":"t","project":"p"} parked behind 3"#, r#"3 projects/p update {"n":1}"#]
+        );
+        world.applied("projects/p", &[3], "v2");
+        assert_eq!(world.outbox(), [r#"4 tasks/t create {"id":"t","project":"p"}"#]);
+        world.assert_healthy();
+    }
+}

@@ -126,3 +126,164 @@ fn applied(before: &State, covered: &[Queued], answer: &Answer<'_>) -> State {
     let version = version.cloned().filter(|_| base.is_some());
     State { document: None, confirmed: document.is_some() || base.is_none(), base, version }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, document, id, refusal, row};
+    use super::*;
+    use tidelock_actors::model::Outcome;
+    use tidelock_actors::writes::Write;
+
+    #[test]
+    fn an_applied_create_settles_its_operation_and_the_server_has_the_record() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        assert_eq!(world.applied("notes/a", &[1], "v1"), Written::Settled { parked: 0, changed: vec![] });
+        assert_eq!(world.outbox(), [""; 0]);
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        assert_eq!(world.bases("notes/a"), (Some(r#"{"id":"a","n":1}"#.to_owned()), Some("v1".to_owned())));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn h50_an_edit_made_while_the_first_version_was_in_flight_stays_to_be_sent() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1,"m":1}"#);
+        world.save("notes/a", r#"{"n":2}"#);
+        world.applied("notes/a", &[1], "v1");
+        assert_eq!(world.outbox(), [r#"2 notes/a update {"n":2}"#]);
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","m":1,"n":2}"#);
+        assert_eq!(world.bases("notes/a").0.unwrap(), r#"{"id":"a","m":1,"n":1}"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn what_the_servers_triggers_changed_arrives_under_later_edits() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.save("notes/a", r#"{"n":2}"#);
+        let fate =
+            Fate::Applied { version: Some("v1".into()), document: Some(document(r#"{"id":"a","n":1,"slug":"one"}"#)) };
+        assert_eq!(world.settle("notes/a", &[1], fate), Written::Settled { parked: 0, changed: vec![id("notes/a")] });
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":2,"slug":"one"}"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn h17_a_deletion_that_was_applied_leaves_nothing() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.applied("notes/a", &[1], "v1");
+        world.delete("notes/a");
+        assert_eq!(world.counts("notes"), (0, 1, 0, 0, 1));
+        world.applied("notes/a", &[2], "");
+        assert_eq!((world.get("notes/a"), world.counts("notes")), (None, (0, 0, 0, 0, 0)));
+        assert_eq!(world.rows("tl_records"), 0);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn h17_a_record_made_and_deleted_before_it_was_sent_leaves_nothing() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.delete("notes/a");
+        world.applied("notes/a", &[1, 2], "");
+        assert_eq!((world.rows("tl_records"), world.counts("notes")), (0, (0, 0, 0, 0, 0)));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn h17_what_cancels_out_after_an_unsent_deletion_does_not_settle_that_deletion() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.applied("notes/a", &[1], "v1");
+        world.delete("notes/a");
+        world.save("notes/a", r#"{"n":2}"#);
+        world.delete("notes/a");
+        world.applied("notes/a", &[3, 4], "");
+        assert_eq!(world.outbox(), ["2 notes/a delete {}"]);
+        assert_eq!(world.counts("notes"), (0, 1, 0, 0, 1));
+        assert_eq!(world.bases("notes/a").1.unwrap(), "v1");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_create_that_was_applied_after_the_record_was_deleted_here_keeps_the_deletion() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.delete("notes/a");
+        world.applied("notes/a", &[1], "v1");
+        assert_eq!(world.outbox(), ["2 notes/a delete {}"]);
+        assert_eq!((world.get("notes/a"), world.counts("notes")), (None, (0, 1, 0, 0, 1)));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn an_operation_that_was_given_up_while_it_was_applied_is_known_all_the_same() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.park("notes/a", &[1]);
+        world.commit(Write::Discard(vec![1])).unwrap();
+        assert_eq!(world.rows("tl_records"), 0);
+        let settlement = Settlement {
+            covers: vec![1],
+            id: id("notes/a"),
+            sent: Sent { action: Action::Create, patch: document(r#"{"id":"a","n":1}"#) },
+            fate: Fate::Applied { version: Some("v1".into()), document: None },
+        };
+        world.commit(Write::Settle(vec![settlement])).unwrap();
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_verdict_without_a_document_is_confirmed_by_the_next_row_even_of_the_same_version() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.applied("notes/a", &[1], "v1");
+        assert_eq!(world.take(vec![row("notes/a", r#"{"id":"a","n":1,"slug":"one"}"#, "v1")]), 1);
+        assert_eq!(world.take(vec![row("notes/a", r#"{"id":"a","n":1,"slug":"other"}"#, "v1")]), 0, "confirmed");
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":1,"slug":"one"}"#);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn the_row_that_became_of_our_own_create_is_no_conflict_with_our_next_edit() {
+        for version in ["v1", ""] {
+            let mut world = World::new();
+            world.save("notes/a", r#"{"n":1}"#);
+            world.save("notes/a", r#"{"n":2}"#);
+            world.applied("notes/a", &[1], version);
+            let seen = row("notes/a", r#"{"id":"a","n":1,"slug":"one","updated_at":"now"}"#, "v1");
+            assert_eq!(world.take(vec![seen]), 1);
+            assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":2,"slug":"one","updated_at":"now"}"#);
+            assert_eq!(world.outbox(), [r#"2 notes/a update {"n":2}"#]);
+            world.assert_healthy();
+        }
+    }
+
+    #[test]
+    fn a_charged_operation_stays_to_be_sent_with_its_attempts_and_cause() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.settle("notes/a", &[1], Fate::Charged(refusal("57014")));
+        world.settle("notes/a", &[1], Fate::Charged(refusal("57014")));
+        let operation = world.operations().remove(0);
+        assert_eq!((operation.attempts, operation.state), (2, OperationState::Pending));
+        assert_eq!(operation.cause.unwrap().code.as_deref(), Some("57014"));
+        assert_eq!(world.pending()[0].attempts, 2);
+        assert_eq!(world.counts("notes"), (1, 1, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_held_operation_that_was_applied_after_all_ends_its_conflict() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        world.decide(row("notes/a", r#"{"id":"a","n":3}"#, "v2"), Outcome::Hold);
+        assert_eq!(world.counts("notes"), (1, 0, 0, 1, 1));
+        world.applied("notes/a", &[1], "v3");
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+}

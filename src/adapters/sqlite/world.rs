@@ -148,7 +148,6 @@ impl World {
 
     /// The outbox, a line an operation: sequence, place, action, patch, and the state where it is not pending.
     pub(super) fn outbox(&self) -> Vec<String> {
-        let operations = block_on(self.reads.operations(QueueFilter::default())).unwrap();
         let line = |one: super::QueuedOperation| {
             let action = format!("{:?}", one.action).to_lowercase();
             let state = match one.state {
@@ -158,7 +157,7 @@ impl World {
             let behind = one.depends_on.map(|on| format!(" behind {on}")).unwrap_or_default();
             format!("{} {}/{} {action} {}{state}{behind}", one.id, one.collection, one.key, one.payload)
         };
-        operations.into_iter().map(line).collect()
+        self.operations().into_iter().map(line).collect()
     }
 
     pub(super) fn pending(&self) -> Vec<Operation> {
@@ -213,11 +212,7 @@ impl World {
 
     /// The server's word on these operations of a record; what was sent is what they ask for together.
     pub(super) fn settle(&mut self, place: &str, covers: &[Sequence], fate: Fate) -> Written {
-        let operations: Vec<_> = block_on(self.reads.operations(QueueFilter::default()))
-            .unwrap()
-            .into_iter()
-            .filter(|one| covers.contains(&one.id))
-            .collect();
+        let operations: Vec<_> = self.operations().into_iter().filter(|one| covers.contains(&one.id)).collect();
         let action = operations.first().map_or(Action::Update, |first| first.action);
         let deletes = operations.last().is_some_and(|last| last.action == Action::Delete);
         let patch = operations.iter().fold(Document::empty(), |patch, one| patch.overlaid(&one.payload));
@@ -239,6 +234,23 @@ impl World {
             Written::Settled { parked, .. } => parked,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The outbox.
+    pub(super) fn operations(&self) -> Vec<super::QueuedOperation> {
+        block_on(self.reads.operations(QueueFilter::default())).unwrap()
+    }
+
+    /// What the server is believed to have under a record, and its version.
+    pub(super) fn bases(&self, place: &str) -> (Option<String>, Option<String>) {
+        let base = block_on(self.reads.bases(vec![id(place)])).unwrap().remove(0);
+        (base.document.map(|document| document.to_string()), base.version.map(|version| version.to_string()))
+    }
+
+    /// How many rows a table has.
+    pub(super) fn rows(&self, table: &str) -> usize {
+        let count = self.sql(&format!("SELECT count(*) AS n FROM {table}")).remove(0);
+        count.trim_start_matches(r#"{"n":"#).trim_end_matches('}').parse().unwrap()
     }
 
     /// Earlier versions of a record, newest first, as text.
