@@ -43,7 +43,7 @@ async fn h52_postgres_killed_while_pushing_and_pulling_loses_and_parks_nothing()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h54_a_request_given_up_that_still_commits_has_one_effect() {
     let world = World::new().await;
-    let more = world.config_text(&world.folder("here"), "auto = false").replace(r#"timeout = "10s""#, r#"timeout = "300ms""#);
+    let more = world.config_text(&world.folder("here"), "auto = false").replace(r#"timeout = "10s""#, r#"timeout = "1s""#);
     let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&more).unwrap()).unwrap();
     let device = crate::support::Device { tidelock, directory: world.folder("here") };
     device.save("tasks", &uuid(1), r#"{"n":1,"code":"once"}"#).await;
@@ -63,7 +63,7 @@ async fn h13_a_server_that_never_answers_shows_as_stalled_and_recovers_by_itself
     let world = World::new().await;
     world.network.set_plan(FaultPlan { hang: 1.0, hang_ms: 60_000, ..FaultPlan::none() });
     let sync = "auto = true\nstall_after = \"1s\"";
-    let text = world.config_text(&world.folder("here"), sync).replace(r#"timeout = "10s""#, r#"timeout = "400ms""#);
+    let text = world.config_text(&world.folder("here"), sync).replace(r#"timeout = "10s""#, r#"timeout = "1s""#);
     let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
     let device = crate::support::Device { tidelock, directory: world.folder("here") };
     device.save("notes", "n", r#"{"body":"x"}"#).await;
