@@ -1,36 +1,33 @@
 //! The host's entry point: cloneable, usable from any executor, never waiting for the network unless asked to.
 
+mod equipment;
+mod records;
+mod review;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use futures::Stream;
 use futures::future::abortable;
-use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
-use tidelock_actors::conflict::{self, Decide, Undo};
-use tidelock_actors::document::Document;
-use tidelock_actors::model::{Change, CollectionRules, RecordId};
+use serde::{Deserialize, Serialize};
+use tidelock_actors::conflict;
+use tidelock_actors::model::{CollectionRules, Fault, FaultKind};
 use tidelock_actors::ports::{Ports, Remote, Resolver};
-use tidelock_actors::queue::{self, Discard, Redrive};
-use tidelock_actors::storage::Save;
+use tidelock_actors::queue;
+use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync::{self, Refresh};
-use tidelock_actors::writes::{Choice, Written};
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::nowhere::Nowhere;
-use crate::adapters::sqlite::{
-    self, ConflictView, ListQuery, Listed, QueueFilter, QueuedOperation, SqliteReads, Stats, StoreOptions, Verified,
-    VersionView,
-};
-use crate::adapters::supabase::{Plain, PlainOptions, TokenSource};
+use crate::adapters::sqlite::{self, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
 use crate::runtime::{Equipment, Parts, Runtime, sync_settings};
 use crate::status::Status;
-use crate::transaction::Transaction;
-use crate::watch::{Subscription, Watched, watch};
+use crate::watch::Subscription;
+use equipment::{remote, store_options};
 
 /// A running tidelock. Clones share it; the last one that goes stops it.
 #[derive(Clone)]
@@ -59,7 +56,7 @@ pub struct Extras {
 }
 
 /// Which half of a round to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncRequest {
     /// Send.
     pub push: bool,
@@ -74,7 +71,7 @@ impl Default for SyncRequest {
 }
 
 /// What a round did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncReport {
     /// Sent operations that took effect.
     pub pushed: u64,
@@ -191,9 +188,9 @@ impl Tidelock {
         }
         let SyncRequest { push, pull } = request;
         let report = self.inner.parts.sync.ask(sync::Sync { push, pull }).await?;
-        match report.fault {
-            Some(fault) if report.paused.is_empty() => return Err(fault.into()),
-            Some(_) | None => {}
+        // A fault of one collection or operation leaves the rest of the round done.
+        if let Some(fault) = report.fault.filter(cuts_the_round_short) {
+            return Err(fault.into());
         }
         Ok(SyncReport {
             pushed: report.pushed,
@@ -220,125 +217,6 @@ impl Tidelock {
         let asked = self.inner.parts.thread.spawn(async move { remote.probe().await });
         asked.await.map_err(|error| Error::Stopped { cause: error.to_string() })??;
         Ok(())
-    }
-
-    /// The record, if it is there.
-    pub async fn get(&self, collection: &str, key: &str) -> Result<Option<Document>, Error> {
-        let id = self.record(collection, key)?;
-        Ok(self.inner.reads.get(id).await?)
-    }
-
-    /// The records that the query finds.
-    pub async fn list(&self, query: ListQuery) -> Result<Listed, Error> {
-        self.rule(&query.collection)?;
-        Ok(self.inner.reads.list(query).await?)
-    }
-
-    /// Runs read-only SQL over the views: one per collection, one column per field.
-    pub async fn query(&self, sql: &str, parameters: Vec<serde_json::Value>) -> Result<Vec<Document>, Error> {
-        Ok(self.inner.reads.query(sql, parameters).await?)
-    }
-
-    /// Creates the record or lays the document's fields over it; fields that are not named stay. Durable when it returns.
-    pub async fn save(&self, collection: &str, key: &str, document: Document) -> Result<(), Error> {
-        let id = self.writable(collection, key)?;
-        self.write(vec![(id, Change::Save(document))]).await?;
-        Ok(())
-    }
-
-    /// Saves all of them in one transaction; returns how many records really changed.
-    pub async fn bulk_save(&self, collection: &str, documents: Vec<(String, Document)>) -> Result<u64, Error> {
-        let changes: Result<Vec<_>, Error> = documents
-            .into_iter()
-            .map(|(key, document)| Ok((self.writable(collection, &key)?, Change::Save(document))))
-            .collect();
-        self.write(changes?).await
-    }
-
-    /// Removes the record; whether it was there.
-    pub async fn delete(&self, collection: &str, key: &str) -> Result<bool, Error> {
-        let id = self.writable(collection, key)?;
-        Ok(self.write(vec![(id, Change::Delete)]).await? > 0)
-    }
-
-    /// Does all that `build` gathers in one local transaction; returns how many records really changed.
-    /// Where `build` fails, nothing is written.
-    pub async fn transaction(&self, build: impl FnOnce(&mut Transaction) -> Result<(), Error>) -> Result<u64, Error> {
-        let mut transaction = Transaction::default();
-        build(&mut transaction)?;
-        for (id, _) in &transaction.changes {
-            self.writable(&id.collection, &id.key)?;
-        }
-        self.write(transaction.changes).await
-    }
-
-    /// The original system's way to queue an operation: `create` and `update` save the payload, `delete` removes.
-    pub async fn enqueue(
-        &self,
-        collection: &str,
-        operation: &str,
-        key: &str,
-        payload: Option<Document>,
-    ) -> Result<(), Error> {
-        match (operation, payload) {
-            ("create" | "update", Some(payload)) => self.save(collection, key, payload).await,
-            ("create" | "update", None) => Err(Error::Invalid(format!("{operation} needs a payload"))),
-            ("delete", _) => self.delete(collection, key).await.map(|_| ()),
-            (other, _) => {
-                Err(Error::Invalid(format!("unknown operation {other:?}; create, update and delete are allowed")))
-            }
-        }
-    }
-
-    /// The changes of a collection from now on, by whomever.
-    pub fn watch(&self, collection: &str) -> impl Stream<Item = Watched> + Send + Unpin + 'static {
-        watch(self.inner.parts.changes.subscribe(), collection.to_owned())
-    }
-
-    /// Operations in the outbox, parked ones with their cause.
-    pub async fn queue(&self, filter: QueueFilter) -> Result<Vec<QueuedOperation>, Error> {
-        Ok(self.inner.reads.operations(filter).await?)
-    }
-
-    /// Puts parked operations back to the end of the queue; none named means all. Returns how many.
-    pub async fn redrive(&self, ids: Vec<i64>) -> Result<u64, Error> {
-        Ok(self.inner.parts.queue.ask(Redrive(ids)).await??)
-    }
-
-    /// Gives parked operations up; none named means all. Returns how many. What they held stays in the history.
-    pub async fn discard(&self, ids: Vec<i64>) -> Result<u64, Error> {
-        Ok(self.inner.parts.queue.ask(Discard(ids)).await??)
-    }
-
-    /// Open conflicts, or all that were ever recorded.
-    pub async fn conflicts(&self, all: bool) -> Result<Vec<ConflictView>, Error> {
-        Ok(self.inner.reads.conflicts(all).await?)
-    }
-
-    /// Decides an open conflict.
-    pub async fn resolve(&self, conflict: i64, choice: Choice) -> Result<(), Error> {
-        Ok(self.inner.parts.resolver.ask(Decide { conflict, choice }).await??)
-    }
-
-    /// Takes a resolution back: the side that lost becomes a new local change.
-    pub async fn undo(&self, conflict: i64) -> Result<(), Error> {
-        Ok(self.inner.parts.resolver.ask(Undo { conflict }).await??)
-    }
-
-    /// The earlier versions of a record, newest first.
-    pub async fn history(&self, collection: &str, key: &str) -> Result<Vec<VersionView>, Error> {
-        let id = self.record(collection, key)?;
-        Ok(self.inner.reads.history(id).await?)
-    }
-
-    /// Checks the store against itself.
-    pub async fn verify_integrity(&self) -> Result<Verified, Error> {
-        Ok(self.inner.reads.verify().await?)
-    }
-
-    /// Sizes and counts.
-    pub async fn stats(&self) -> Result<Stats, Error> {
-        Ok(self.inner.reads.stats().await?)
     }
 
     /// The configuration in force.
@@ -374,7 +252,6 @@ impl Tidelock {
     /// Makes a part panic (`storage`, `queue`, `conflict` or `sync`), to see that nothing is lost by it.
     #[doc(hidden)]
     pub async fn drill(&self, part: &str) -> Result<(), Error> {
-        use tidelock_actors::supervisor::Crash;
         let parts = &self.inner.parts;
         let answer = match part {
             "storage" => parts.storage.ask(Crash).await,
@@ -386,31 +263,12 @@ impl Tidelock {
         // The part panics at this message, so it cannot answer it.
         answer.or(Ok(()))
     }
+}
 
-    fn rule(&self, collection: &str) -> Result<&CollectionRules, Error> {
-        self.inner.rules.iter().find(|rule| *rule.name == *collection).ok_or_else(|| Error::UnknownCollection {
-            name: collection.to_owned(),
-            known: self.inner.rules.iter().map(|rule| &*rule.name).collect::<Vec<_>>().join(", "),
-        })
-    }
-
-    fn record(&self, collection: &str, key: &str) -> Result<RecordId, Error> {
-        Ok(RecordId::new(self.rule(collection)?.name.clone(), key))
-    }
-
-    fn writable(&self, collection: &str, key: &str) -> Result<RecordId, Error> {
-        let rule = self.rule(collection)?;
-        if rule.direction == tidelock_actors::model::Direction::Pull {
-            return Err(Error::PullOnly(collection.to_owned()));
-        }
-        Ok(RecordId::new(rule.name.clone(), key))
-    }
-
-    async fn write(&self, changes: Vec<(RecordId, Change)>) -> Result<u64, Error> {
-        match self.inner.parts.storage.ask(Save(changes)).await?? {
-            Written::Local { changed } => Ok(changed.len() as u64),
-            other => Err(Error::Invalid(format!("the store answered another question: {other:?}"))),
-        }
+fn cuts_the_round_short(fault: &Fault) -> bool {
+    match fault.kind {
+        FaultKind::Transient | FaultKind::Unauthorized => true,
+        FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
     }
 }
 
@@ -421,36 +279,4 @@ fn with_strategies_of(old: &[CollectionRules], new: &[CollectionRules]) -> Arc<[
     old.iter()
         .map(|rule| CollectionRules { strategy: strategy(rule).unwrap_or(rule.strategy), ..rule.clone() })
         .collect()
-}
-
-fn store_options(config: &Config, rules: &[CollectionRules]) -> StoreOptions {
-    StoreOptions {
-        directory: config.storage.data_dir.clone(),
-        durability: config.storage.durability,
-        readers: tidelock_actors::limits::READERS,
-        collections: rules.to_vec(),
-        history_keep: config.storage.history_keep,
-        history_max_age: config.storage.history_max_age,
-    }
-}
-
-fn remote(
-    config: &Config,
-    rules: &[CollectionRules],
-    token: Arc<RwLock<Option<SecretString>>>,
-) -> Result<Arc<dyn Remote>, Error> {
-    let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return Ok(Arc::new(Nowhere)) };
-    let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let token: TokenSource = Arc::new(move || current().map(|token| token.expose_secret().to_owned()));
-    let plain = Plain::new(PlainOptions {
-        url: url.clone(),
-        publishable_key: key.expose_secret().to_owned(),
-        token,
-        timeout: config.remote.timeout,
-        compress: true,
-        collections: rules.to_vec(),
-        overlap: config.sync.overlap,
-        page_rows: tidelock_actors::limits::PAGE_ROWS,
-    })?;
-    Ok(Arc::new(plain))
 }

@@ -1,0 +1,57 @@
+//! What waits, what was set aside, what was in conflict, what was there before: seen and decided by people.
+
+use tidelock_actors::conflict::{Decide, Undo};
+use tidelock_actors::queue::{Discard, Redrive};
+use tidelock_actors::writes::Choice;
+
+use super::Tidelock;
+use crate::adapters::sqlite::{ConflictView, QueueFilter, QueuedOperation, Stats, Verified, VersionView};
+use crate::error::Error;
+
+impl Tidelock {
+    /// Operations in the outbox, parked ones with their cause.
+    pub async fn queue(&self, filter: QueueFilter) -> Result<Vec<QueuedOperation>, Error> {
+        Ok(self.inner.reads.operations(filter).await?)
+    }
+
+    /// Puts parked operations back to the end of the queue; none named means all. Returns how many.
+    pub async fn redrive(&self, ids: Vec<i64>) -> Result<u64, Error> {
+        Ok(self.inner.parts.queue.ask(Redrive(ids)).await??)
+    }
+
+    /// Gives parked operations up; none named means all. Returns how many. What they held stays in the history.
+    pub async fn discard(&self, ids: Vec<i64>) -> Result<u64, Error> {
+        Ok(self.inner.parts.queue.ask(Discard(ids)).await??)
+    }
+
+    /// Open conflicts, or all that were ever recorded.
+    pub async fn conflicts(&self, all: bool) -> Result<Vec<ConflictView>, Error> {
+        Ok(self.inner.reads.conflicts(all).await?)
+    }
+
+    /// Decides an open conflict.
+    pub async fn resolve(&self, conflict: i64, choice: Choice) -> Result<(), Error> {
+        Ok(self.inner.parts.resolver.ask(Decide { conflict, choice }).await??)
+    }
+
+    /// Takes a resolution back: the side that lost becomes a new local change.
+    pub async fn undo(&self, conflict: i64) -> Result<(), Error> {
+        Ok(self.inner.parts.resolver.ask(Undo { conflict }).await??)
+    }
+
+    /// The earlier versions of a record, newest first.
+    pub async fn history(&self, collection: &str, key: &str) -> Result<Vec<VersionView>, Error> {
+        let id = self.record(collection, key)?;
+        Ok(self.inner.reads.history(id).await?)
+    }
+
+    /// Checks the store against itself.
+    pub async fn verify_integrity(&self) -> Result<Verified, Error> {
+        Ok(self.inner.reads.verify().await?)
+    }
+
+    /// Sizes and counts.
+    pub async fn stats(&self) -> Result<Stats, Error> {
+        Ok(self.inner.reads.stats().await?)
+    }
+}
