@@ -188,7 +188,7 @@ impl Progress<'_> {
             (self.crew.moved)();
         }
         match fault {
-            Some(fault) if matches!(fault.kind, FaultKind::Transient | FaultKind::Unauthorized) => Err(fault.into()),
+            Some(fault) if concerns_everything(&fault) => Err(fault.into()),
             Some(fault) => {
                 self.report.fault.get_or_insert(fault);
                 Ok(())
@@ -238,8 +238,14 @@ impl Progress<'_> {
     async fn find_deletions(&mut self, round: Round) -> Result<(), Cut> {
         let collections: Vec<Arc<str>> = self.pulled_collections().map(|rule| rule.name.clone()).collect();
         for collection in collections {
+            let there = match in_time(self.crew.remote.count(collection.clone())).await? {
+                Err(fault) if !concerns_everything(&fault) => {
+                    self.report.paused.push((collection, fault));
+                    continue;
+                }
+                counted => counted?,
+            };
             let here = self.crew.counts.borrow().get(&collection).map_or(0, |counts| counts.on_server);
-            let there = in_time(self.crew.remote.count(collection.clone())).await??;
             if here != there || round.distrusts_counts && there > 0 {
                 self.list(collection, round).await?;
             }
@@ -295,6 +301,14 @@ impl Progress<'_> {
         if let Some(offset_ms) = self.crew.remote.clock_offset_ms() {
             self.crew.storage.hint(CorrectClock { offset_ms });
         }
+    }
+}
+
+/// Whether the round has no point any more; other faults leave the other collections to go on.
+pub fn concerns_everything(fault: &Fault) -> bool {
+    match fault.kind {
+        FaultKind::Transient | FaultKind::Unauthorized => true,
+        FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
     }
 }
 

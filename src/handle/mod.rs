@@ -13,9 +13,10 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::conflict;
-use tidelock_actors::model::{CollectionRules, Fault, FaultKind};
+use tidelock_actors::model::CollectionRules;
 use tidelock_actors::ports::{Ports, Remote, Resolver};
 use tidelock_actors::queue;
+use tidelock_actors::round::concerns_everything;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync::{self, Refresh};
 
@@ -189,7 +190,7 @@ impl Tidelock {
         let SyncRequest { push, pull } = request;
         let report = self.inner.parts.sync.ask(sync::Sync { push, pull }).await?;
         // A fault of one collection or operation leaves the rest of the round done.
-        if let Some(fault) = report.fault.filter(cuts_the_round_short) {
+        if let Some(fault) = report.fault.filter(concerns_everything) {
             return Err(fault.into());
         }
         Ok(SyncReport {
@@ -262,13 +263,6 @@ impl Tidelock {
         };
         // The part panics at this message, so it cannot answer it.
         answer.or(Ok(()))
-    }
-}
-
-fn cuts_the_round_short(fault: &Fault) -> bool {
-    match fault.kind {
-        FaultKind::Transient | FaultKind::Unauthorized => true,
-        FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
     }
 }
 
