@@ -8,6 +8,7 @@ use etcetera::BaseStrategy;
 
 use super::problem::ConfigError;
 use super::schema;
+use super::watch::Watched;
 
 /// One layer's or all layers' values.
 pub(super) type Table = Map<String, Value>;
@@ -60,7 +61,7 @@ impl Surroundings {
 #[derive(Debug, Default)]
 pub(super) struct Layers {
     pub tables: Vec<Table>,
-    pub files: Vec<PathBuf>,
+    pub files: Vec<Watched>,
 }
 
 impl Layers {
@@ -70,8 +71,8 @@ impl Layers {
         if let Some(profile) = options.profile.as_deref().or_else(|| around.variable("TIDELOCK_PROFILE")) {
             let beside = file.as_deref().and_then(Path::parent).unwrap_or(&around.working_folder).to_owned();
             let path = profile_file(profile, &beside)?;
+            layers.files.push(Watched::now(&path));
             layers.tables.push(read_file(&path, around)?);
-            layers.files.push(path);
         }
         if let Some(file) = file {
             layers.tables.push(read_file(&file, around)?);
@@ -161,15 +162,15 @@ impl Source for Layer {
 }
 
 /// The user's file, if there is one; every place that was looked at is added to `looked_at`.
-fn user_file(options: &LoadOptions, around: &Surroundings, looked_at: &mut Vec<PathBuf>) -> Option<PathBuf> {
+fn user_file(options: &LoadOptions, around: &Surroundings, looked_at: &mut Vec<Watched>) -> Option<PathBuf> {
     if let Some(file) = &options.file {
-        looked_at.push(file.clone());
+        looked_at.push(Watched::now(file));
         return Some(file.clone());
     }
     let here = around.working_folder.join("tidelock.toml");
     let users = around.config_folder.as_ref().map(|folder| folder.join("tidelock.toml"));
     for candidate in std::iter::once(here).chain(users) {
-        looked_at.push(candidate.clone());
+        looked_at.push(Watched::now(&candidate));
         if candidate.exists() {
             return Some(candidate);
         }

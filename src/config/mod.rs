@@ -15,7 +15,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::config::{Value, ValueKind};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ pub use settings::{
 };
 pub use show::Shown;
 pub use watch::ConfigWatch;
+use watch::Watched;
 
 use layers::{Layers, Surroundings, Table};
 
@@ -120,7 +121,7 @@ pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// The files it was looked for in, whether they exist or not.
-    pub files: Vec<PathBuf>,
+    files: Vec<Watched>,
     values: Table,
 }
 
@@ -153,6 +154,11 @@ impl Loaded {
         let loaded = Self { config, files: layers.files, values };
         ConfigError::unless_none(check::check_whole(&loaded.config, &|key| loaded.place_of(key)))?;
         Ok(loaded)
+    }
+
+    /// The files that it was read from, the strongest last.
+    pub fn files(&self) -> Vec<&Path> {
+        self.files.iter().filter(|file| file.exists()).map(|file| file.path.as_path()).collect()
     }
 
     /// Where a key was set: a file, an environment variable, an option, or `built-in`.

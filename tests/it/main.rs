@@ -1,7 +1,14 @@
 //! Scenarios on the real backend: one binary, a module a scenario.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs, reason = "tests may stop and talk")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests may stop and talk"
+)]
 
+mod command_line;
 mod conflicts;
 mod kill;
 mod outages;

@@ -1,0 +1,119 @@
+//! The shapes of requests and answers that are the API's own. Everything else is the handle's own types.
+
+use serde::{Deserialize, Serialize};
+use tidelock_actors::document::Document;
+use tidelock_actors::writes::Choice;
+
+/// A record that was saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Its key.
+    pub id: String,
+}
+
+/// A document to be saved with others in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keyed {
+    /// The record's key; without it the document's own counts, and one that has none gets a new one.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// What is saved.
+    pub document: Document,
+}
+
+/// Records that were saved in one transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkSaved {
+    /// How many really changed.
+    pub changed: u64,
+    /// Their keys, in the order of the documents.
+    pub ids: Vec<String>,
+}
+
+/// Whether there was a record to delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Whether it was there.
+    pub deleted: bool,
+}
+
+/// Which parked operations; none means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Chosen {
+    /// The operations.
+    pub ids: Vec<i64>,
+}
+
+/// Operations that went back to the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redriven {
+    /// How many.
+    pub redriven: u64,
+}
+
+/// Operations that were given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// How many.
+    pub discarded: u64,
+}
+
+/// A question in SQL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// A statement that only reads.
+    pub sql: String,
+    /// The values of its parameters, in order.
+    #[serde(default)]
+    pub parameters: Vec<serde_json::Value>,
+}
+
+/// How a conflict is decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Decision {
+    /// One side as it is.
+    Take(Side),
+    /// A document put together from both.
+    Merged(Document),
+}
+
+/// One side of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The document on this device.
+    Local,
+    /// The server's row.
+    Remote,
+}
+
+impl From<Decision> for Choice {
+    fn from(decision: Decision) -> Self {
+        match decision {
+            Decision::Take(Side::Local) => Self::Local,
+            Decision::Take(Side::Remote) => Self::Remote,
+            Decision::Merged(document) => Self::Merged(document),
+        }
+    }
+}
+
+impl From<Choice> for Decision {
+    fn from(choice: Choice) -> Self {
+        match choice {
+            Choice::Local => Self::Take(Side::Local),
+            Choice::Remote => Self::Take(Side::Remote),
+            Choice::Merged(document) => Self::Merged(document),
+        }
+    }
+}
+
+/// A conflict that was decided, or whose decision was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The conflict.
+    pub id: i64,
+}

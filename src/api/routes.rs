@@ -1,0 +1,242 @@
+//! Every address of the API, and what it asks the handle.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Data, Path, ServiceConfig, delete, get, post, put};
+use actix_web::{HttpResponse, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidelock_actors::document::Document;
+
+use super::ANSWER_DEADLINE;
+use super::bodies::{BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, Keyed, Question, Redriven, Saved};
+use super::keys::key_of;
+use super::problem::Problem;
+use crate::adapters::sqlite::{ListQuery, QueueFilter};
+use crate::error::Error;
+use crate::{SyncRequest, Tidelock};
+
+type Answer = Result<HttpResponse, Problem>;
+type Body = Result<web::Bytes, actix_web::Error>;
+
+/// The table of contents.
+pub(super) fn configure(config: &mut ServiceConfig) {
+    let api = web::scope("/v1")
+        .service(at("/status").route(get().to(status)))
+        .service(at("/sync").route(post().to(sync)))
+        .service(at("/probe").route(post().to(probe)))
+        .service(at("/collections/{collection}/records").route(get().to(list)).route(post().to(bulk_save)))
+        .service(
+            at("/collections/{collection}/records/{key}")
+                .route(get().to(read))
+                .route(put().to(save))
+                .route(delete().to(remove)),
+        )
+        .service(at("/collections/{collection}/records/{key}/history").route(get().to(history)))
+        .service(at("/query").route(post().to(query)))
+        .service(at("/queue").route(get().to(queue)))
+        .service(at("/queue/redrive").route(post().to(redrive)))
+        .service(at("/queue/discard").route(post().to(discard)))
+        .service(at("/conflicts").route(get().to(conflicts)))
+        .service(at("/conflicts/{id}/resolve").route(post().to(resolve)))
+        .service(at("/conflicts/{id}/undo").route(post().to(undo)))
+        .service(at("/verify").route(get().to(verify)))
+        .service(at("/stats").route(get().to(stats)));
+    config.service(api).default_service(web::to(no_such_address));
+}
+
+/// A resource that answers a wrong method with a problem, too.
+fn at(path: &str) -> Resource {
+    web::resource(path).default_service(web::to(wrong_method))
+}
+
+async fn no_such_address() -> Answer {
+    Err(Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_such_address",
+        1,
+        "there is nothing at this address; all begin with /v1/",
+    ))
+}
+
+async fn wrong_method() -> Answer {
+    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", 1, "this address does not take that method"))
+}
+
+async fn status(tidelock: Data<Tidelock>) -> Answer {
+    json(&tidelock.status())
+}
+
+/// A round takes as long as it takes: it has no deadline here.
+async fn sync(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let body = body_of(body)?;
+    let request = if body.is_empty() { SyncRequest::default() } else { parsed(&body)? };
+    json(&tidelock.sync(request).await?)
+}
+
+async fn probe(tidelock: Data<Tidelock>) -> Answer {
+    in_time(tidelock.probe()).await?;
+    json(&serde_json::json!({}))
+}
+
+async fn list(tidelock: Data<Tidelock>, path: Path<String>, query: web::Query<Vec<(String, String)>>) -> Answer {
+    let mut wanted = ListQuery::default();
+    for (name, value) in query.into_inner() {
+        match name.as_str() {
+            "filter" => wanted.filter = parameter("filter", &value)?,
+            "order" => wanted.order = parameter("order", &value)?,
+            "limit" => wanted.limit = parameter("limit", &value)?,
+            "after" => wanted.after = Some(value),
+            other => return Err(unknown_parameter(other, "filter, order, limit and after")),
+        }
+    }
+    wanted.collection = path.into_inner();
+    json(&in_time(tidelock.list(wanted)).await?)
+}
+
+async fn bulk_save(tidelock: Data<Tidelock>, path: Path<String>, body: Body) -> Answer {
+    let collection = path.into_inner();
+    let field = key_field(&tidelock, &collection);
+    let keyed: Vec<Keyed> = parsed(&body_of(body)?)?;
+    let documents = keyed
+        .into_iter()
+        .map(|Keyed { key, document }| Ok((key.map_or_else(|| key_of(&document, &field), Ok)?, document)))
+        .collect::<Result<Vec<_>, Problem>>()?;
+    let ids = documents.iter().map(|(key, _)| key.clone()).collect();
+    json(&BulkSaved { changed: in_time(tidelock.bulk_save(&collection, documents)).await?, ids })
+}
+
+async fn read(tidelock: Data<Tidelock>, path: Path<(String, String)>) -> Answer {
+    let (collection, key) = path.into_inner();
+    match in_time(tidelock.get(&collection, &key)).await? {
+        Some(document) => json(&document),
+        None => {
+            let detail = format!("there is no record {key:?} in {collection}");
+            Err(Problem::new(StatusCode::NOT_FOUND, "not_found", 1, detail))
+        }
+    }
+}
+
+async fn save(tidelock: Data<Tidelock>, path: Path<(String, String)>, body: Body) -> Answer {
+    let (collection, key) = path.into_inner();
+    let document: Document = parsed(&body_of(body)?)?;
+    in_time(tidelock.save(&collection, &key, document)).await?;
+    json(&Saved { id: key })
+}
+
+async fn remove(tidelock: Data<Tidelock>, path: Path<(String, String)>) -> Answer {
+    let (collection, key) = path.into_inner();
+    json(&Deleted { deleted: in_time(tidelock.delete(&collection, &key)).await? })
+}
+
+async fn history(tidelock: Data<Tidelock>, path: Path<(String, String)>) -> Answer {
+    let (collection, key) = path.into_inner();
+    json(&in_time(tidelock.history(&collection, &key)).await?)
+}
+
+async fn query(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let Question { sql, parameters } = parsed(&body_of(body)?)?;
+    json(&in_time(tidelock.query(&sql, parameters)).await?)
+}
+
+async fn queue(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, String)>>) -> Answer {
+    let mut wanted = QueueFilter::default();
+    for (name, value) in query.into_inner() {
+        match name.as_str() {
+            "state" => wanted.state = parameter("state", &serde_json::Value::from(value).to_string())?,
+            "collection" => wanted.collection = Some(value),
+            "after" => wanted.after = parameter("after", &value)?,
+            "limit" => wanted.limit = parameter("limit", &value)?,
+            other => return Err(unknown_parameter(other, "state, collection, after and limit")),
+        }
+    }
+    json(&in_time(tidelock.queue(wanted)).await?)
+}
+
+async fn redrive(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let Chosen { ids } = parsed(&body_of(body)?)?;
+    json(&Redriven { redriven: in_time(tidelock.redrive(ids)).await? })
+}
+
+async fn discard(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let Chosen { ids } = parsed(&body_of(body)?)?;
+    json(&Discarded { discarded: in_time(tidelock.discard(ids)).await? })
+}
+
+async fn conflicts(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, String)>>) -> Answer {
+    let mut all = false;
+    for (name, value) in query.into_inner() {
+        match name.as_str() {
+            "all" => all = parameter("all", &value)?,
+            other => return Err(unknown_parameter(other, "all")),
+        }
+    }
+    json(&in_time(tidelock.conflicts(all)).await?)
+}
+
+async fn resolve(tidelock: Data<Tidelock>, path: Path<i64>, body: Body) -> Answer {
+    let id = path.into_inner();
+    let decision: Decision = parsed(&body_of(body)?)?;
+    in_time(tidelock.resolve(id, decision.into())).await?;
+    json(&Decided { id })
+}
+
+async fn undo(tidelock: Data<Tidelock>, path: Path<i64>) -> Answer {
+    let id = path.into_inner();
+    in_time(tidelock.undo(id)).await?;
+    json(&Decided { id })
+}
+
+async fn verify(tidelock: Data<Tidelock>) -> Answer {
+    json(&tidelock.verify_integrity().await?)
+}
+
+async fn stats(tidelock: Data<Tidelock>) -> Answer {
+    json(&in_time(tidelock.stats()).await?)
+}
+
+/// The field that holds a collection's keys; an unknown collection is refused by the handle.
+fn key_field(tidelock: &Tidelock, collection: &str) -> String {
+    tidelock.config().collections.get(collection).map_or_else(|| "id".to_owned(), |collection| collection.key.clone())
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    let body = serde_json::to_string(value)
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "invalid", 1, error.to_string()))?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(body))
+}
+
+fn body_of(body: Body) -> Result<web::Bytes, Problem> {
+    body.map_err(|error| {
+        let status = error.as_response_error().status_code();
+        Problem::new(status, "body", 2, format!("the request's body cannot be read: {error}"))
+    })
+}
+
+/// Documents inside keep their text, as everywhere.
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the request's body is not as it must be: {error}")))
+}
+
+fn parameter<T: DeserializeOwned>(name: &str, value: &str) -> Result<T, Problem> {
+    serde_json::from_str(value)
+        .map_err(|error| Problem::bad_request(format!("{name} = {value} is not allowed: {error}")))
+}
+
+fn unknown_parameter(name: &str, known: &str) -> Problem {
+    Problem::bad_request(format!("unknown parameter {name:?}; there are {known}"))
+}
+
+/// The answer, if it comes within the deadline.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+    match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            let detail =
+                format!("no answer within {} s; it may still be carried out", Duration::as_secs(&ANSWER_DEADLINE));
+            Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "late", 1, detail))
+        }
+    }
+}

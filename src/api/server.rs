@@ -1,0 +1,81 @@
+//! Serves the API on loopback, from the moment it listens until it is told to stop.
+
+use std::net::{SocketAddr, TcpListener};
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use secrecy::SecretString;
+
+use super::guard::{self, Guard};
+use super::{BODY_BYTES, CONNECTIONS, HEAD_DEADLINE, KEEP_ALIVE, STOP_SECONDS, routes};
+use crate::Tidelock;
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The address is taken, or may not be used.
+    #[error(
+        "the local API cannot listen on {address} ({source}); set api.bind to another port (port 0 takes a free one), \
+         or api.enabled = false"
+    )]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The server could not be started.
+    #[error("the local API could not start ({0})")]
+    Start(std::io::Error),
+}
+
+/// A running server. It needs actix's runtime.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Server {
+    /// Listens and serves.
+    pub fn start(tidelock: Tidelock, bind: SocketAddr, token: SecretString) -> Result<Self, ApiError> {
+        let listen = |source| ApiError::Listen { address: bind, source };
+        let listener = TcpListener::bind(bind).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let guard = web::Data::new(Guard { address, token });
+        let tidelock = web::Data::new(tidelock);
+        let app = move || {
+            App::new()
+                .app_data(guard.clone())
+                .app_data(tidelock.clone())
+                .app_data(web::PayloadConfig::new(BODY_BYTES))
+                .wrap(from_fn(guard::check))
+                .configure(routes::configure)
+        };
+        let server = HttpServer::new(app)
+            // Handlers only pass questions on; one thread carries them all.
+            .workers(1)
+            .max_connections(CONNECTIONS)
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(HEAD_DEADLINE)
+            .shutdown_timeout(STOP_SECONDS)
+            .disable_signals()
+            .listen(listener)
+            .map_err(ApiError::Start)?
+            .run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Ok(Self { address, handle })
+    }
+
+    /// Where it listens; with port 0 configured, the port that it got.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests and waits a bounded time for those in flight.
+    pub async fn stop(self) {
+        self.handle.stop(true).await;
+    }
+}

@@ -1,0 +1,195 @@
+//! The way to the store: through the process that owns it, or by opening it. Every command is written once, for both.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tidelock::adapters::sqlite::{
+    ConflictView, ListQuery, Listed, OpenError, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
+};
+use tidelock::api::{Client, Endpoint};
+use tidelock::{Choice, Config, Document, Error, Phase, Status, SyncReport, SyncRequest, Tidelock};
+
+use super::failure::{FAILED, Failure};
+
+/// How long to wait for somebody who has the store for a moment: another command, or a process that is just starting.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The wait between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The same for a process, which goes before commands that come one after the other.
+const PROCESS_PAUSE: Duration = Duration::from_millis(5);
+
+/// The way to the store.
+pub enum Access {
+    /// This command has opened it. Boxed: the handle is the larger one by far.
+    Own(Box<Own>),
+    /// A process owns it.
+    Process(Client),
+}
+
+/// The store, opened by this command alone.
+pub struct Own {
+    tidelock: Tidelock,
+    /// Whether the configuration wants rounds to start by themselves; a command's own never do.
+    auto: bool,
+}
+
+/// Asks whoever owns the store.
+macro_rules! ask {
+    ($access:expr, $method:ident ( $($argument:expr),* )) => {
+        match $access {
+            Access::Own(own) => own.tidelock.$method($($argument),*).await.map_err(Failure::from),
+            Access::Process(client) => client.$method($($argument),*).await.map_err(Failure::from),
+        }
+    };
+}
+
+impl Access {
+    /// Finds the process, or opens the store; waits a little for somebody who is about to give it back.
+    pub async fn open(config: &Config) -> Result<Self, Failure> {
+        let folder = &config.storage.data_dir;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(client) = process_on(folder).await {
+                return Ok(Self::Process(client));
+            }
+            let mut own = config.clone();
+            own.sync.auto = false;
+            match Tidelock::open(own) {
+                Ok(tidelock) => return Ok(Self::Own(Box::new(Own { tidelock, auto: config.sync.auto }))),
+                Err(Error::Open(OpenError::Owned { .. })) if Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await
+                }
+                Err(Error::Open(OpenError::Owned { owner, .. })) => return Err(out_of_reach(&owner, folder)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Gives the store back.
+    pub async fn close(self) {
+        match self {
+            Self::Own(own) => own.tidelock.shutdown().await,
+            Self::Process(_) => {}
+        }
+    }
+
+    /// The process, if it is one.
+    pub fn process(&self) -> Option<&Client> {
+        match self {
+            Self::Own(_) => None,
+            Self::Process(client) => Some(client),
+        }
+    }
+
+    pub async fn status(&self) -> Result<Status, Failure> {
+        match self {
+            Self::Own(own) => Ok(own.status()),
+            Self::Process(client) => Ok(client.status().await?),
+        }
+    }
+
+    pub async fn sync(&self, request: SyncRequest) -> Result<SyncReport, Failure> {
+        ask!(self, sync(request))
+    }
+
+    pub async fn probe(&self) -> Result<(), Failure> {
+        ask!(self, probe())
+    }
+
+    pub async fn get(&self, collection: &str, key: &str) -> Result<Option<Document>, Failure> {
+        ask!(self, get(collection, key))
+    }
+
+    pub async fn list(&self, query: ListQuery) -> Result<Listed, Failure> {
+        ask!(self, list(query))
+    }
+
+    pub async fn save(&self, collection: &str, key: &str, document: Document) -> Result<(), Failure> {
+        ask!(self, save(collection, key, document))
+    }
+
+    pub async fn bulk_save(&self, collection: &str, documents: Vec<(String, Document)>) -> Result<u64, Failure> {
+        ask!(self, bulk_save(collection, documents))
+    }
+
+    pub async fn delete(&self, collection: &str, key: &str) -> Result<bool, Failure> {
+        ask!(self, delete(collection, key))
+    }
+
+    pub async fn history(&self, collection: &str, key: &str) -> Result<Vec<VersionView>, Failure> {
+        ask!(self, history(collection, key))
+    }
+
+    pub async fn queue(&self, filter: QueueFilter) -> Result<Vec<QueuedOperation>, Failure> {
+        ask!(self, queue(filter))
+    }
+
+    pub async fn redrive(&self, ids: Vec<i64>) -> Result<u64, Failure> {
+        ask!(self, redrive(ids))
+    }
+
+    pub async fn discard(&self, ids: Vec<i64>) -> Result<u64, Failure> {
+        ask!(self, discard(ids))
+    }
+
+    pub async fn conflicts(&self, all: bool) -> Result<Vec<ConflictView>, Failure> {
+        ask!(self, conflicts(all))
+    }
+
+    pub async fn resolve(&self, id: i64, choice: Choice) -> Result<(), Failure> {
+        ask!(self, resolve(id, choice))
+    }
+
+    pub async fn undo(&self, id: i64) -> Result<(), Failure> {
+        ask!(self, undo(id))
+    }
+
+    pub async fn verify(&self) -> Result<Verified, Failure> {
+        ask!(self, verify_integrity())
+    }
+
+    pub async fn stats(&self) -> Result<Stats, Failure> {
+        ask!(self, stats())
+    }
+}
+
+impl Own {
+    /// Rounds do not start by themselves because this is a command, not because somebody has paused them.
+    fn status(&self) -> Status {
+        let mut status = self.tidelock.status();
+        if matches!(status.phase, Phase::Paused | Phase::Idle) {
+            let is_paused = !self.auto || !self.tidelock.config().sync.enabled;
+            status.phase = if is_paused { Phase::Paused } else { Phase::Idle };
+        }
+        status
+    }
+}
+
+/// Opens the store for a process, which does without others.
+pub async fn open_own(config: Config) -> Result<Tidelock, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Tidelock::open(config.clone()) {
+            Err(Error::Open(OpenError::Owned { .. })) if Instant::now() < deadline => {
+                tokio::time::sleep(PROCESS_PAUSE).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// The process that answers on this data folder.
+pub async fn process_on(folder: &Path) -> Option<Client> {
+    Client::connect(Endpoint::find(folder)?).await
+}
+
+fn out_of_reach(owner: &str, folder: &Path) -> Failure {
+    Failure::new(
+        FAILED,
+        format!(
+            "{owner} owns the store in {} and does not answer on a local API; stop it, wait for it, or run it with \
+             [api] enabled = true",
+            folder.display()
+        ),
+    )
+}

@@ -1,0 +1,62 @@
+//! What the program says on standard error while it works.
+
+use std::io::{self, IsTerminal};
+
+use tidelock::config::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::{Layer, Registry};
+
+use super::arguments::LogFormat;
+
+/// The subscriber's level, which can be changed.
+#[derive(Debug, Clone)]
+pub struct Logging {
+    targets: Handle<Targets, Registry>,
+    verbose: u8,
+}
+
+impl Logging {
+    /// Starts to write. Each `-v` says one level more.
+    pub fn start(level: Level, verbose: u8, format: LogFormat) -> Self {
+        let (filter, targets) = reload::Layer::new(targets(level, verbose));
+        let text = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+            LogFormat::Text => text.with_filter(filter).boxed(),
+            LogFormat::Json => text.json().flatten_event(true).with_filter(filter).boxed(),
+        };
+        // A subscriber that is there already was installed on purpose.
+        let _ = tracing::subscriber::set_global_default(Registry::default().with(layer));
+        Self { targets, verbose }
+    }
+
+    /// Takes another level from now on.
+    pub fn set(&self, level: Level) {
+        // It fails only when the subscriber is gone, and then nobody listens.
+        let _ = self.targets.reload(targets(level, self.verbose));
+    }
+}
+
+/// tidelock's own messages from this level on, of others only what is wrong, unless everything is wanted.
+fn targets(level: Level, verbose: u8) -> Targets {
+    let levels = [
+        LevelFilter::OFF,
+        LevelFilter::ERROR,
+        LevelFilter::WARN,
+        LevelFilter::INFO,
+        LevelFilter::DEBUG,
+        LevelFilter::TRACE,
+    ];
+    let configured = match level {
+        Level::Off => 0,
+        Level::Error => 1,
+        Level::Warn => 2,
+        Level::Info => 3,
+        Level::Debug => 4,
+        Level::Trace => 5,
+    };
+    let wanted = levels[(configured + usize::from(verbose)).min(levels.len() - 1)];
+    let others = if wanted == LevelFilter::TRACE { wanted } else { wanted.min(LevelFilter::WARN) };
+    Targets::new().with_default(others).with_target("tidelock", wanted).with_target("tidelock_actors", wanted)
+}

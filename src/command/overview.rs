@@ -1,0 +1,109 @@
+//! Commands on the whole: status, sync, verify, stats.
+
+use tidelock::adapters::sqlite::{Stats, Verified};
+use tidelock::{Status, SyncReport, SyncRequest};
+
+use super::access::Access;
+use super::arguments;
+use super::failure::{FAILED, Failure, IN_PART};
+use super::output::{Output, pairs, size, table};
+
+/// `status`
+pub async fn status(access: &Access, output: Output) -> Result<(), Failure> {
+    output.print(&access.status().await?, status_words)
+}
+
+fn status_words(status: &Status) -> String {
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let time = |time: &Option<jiff::Timestamp>| time.map_or("never".to_owned(), |time| time.to_string());
+    let mut lines = vec![
+        ("phase", name_of(&status.phase)),
+        ("online", yes(status.online)),
+        ("pending", status.pending.to_string()),
+        ("parked", status.parked.to_string()),
+        ("conflicts", status.conflicts.to_string()),
+        ("last synced", time(&status.last_synced_at)),
+    ];
+    lines.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
+    lines.extend(status.stalled_since.iter().map(|since| ("stalled since", since.to_string())));
+    let collections = status.collections.iter().map(|(name, collection)| {
+        let counts = [collection.records, collection.pending, collection.parked, collection.conflicts];
+        let [records, pending, parked, conflicts] = counts.map(|count| count.to_string());
+        [name.clone(), records, pending, parked, conflicts, collection.paused.clone().unwrap_or_default()]
+    });
+    let heads = ["collection", "records", "pending", "parked", "conflicts", "paused"];
+    let parts = status.parts.iter().map(|(name, part)| {
+        [name.clone(), part.state.clone(), part.restarts.to_string(), part.cause.clone().unwrap_or_default()]
+    });
+    let blocks = [
+        pairs(&lines),
+        table(heads, collections.collect()),
+        table(["part", "state", "restarts", "cause"], parts.collect()),
+    ];
+    blocks.into_iter().filter(|block| !block.is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+/// A value's name as JSON has it.
+pub fn name_of(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// `sync`: done in part where something failed, was parked, does not fit the server, or is in conflict afterwards.
+pub async fn sync(access: &Access, arguments: &arguments::Sync, output: Output) -> Result<(), Failure> {
+    let whole = !arguments.push && !arguments.pull;
+    let request = SyncRequest { push: whole || arguments.push, pull: whole || arguments.pull };
+    let report = access.sync(request).await?;
+    let in_conflict = access.status().await?.conflicts;
+    output.print(&report, |report| sync_words(report, in_conflict))?;
+    let all_done = report.failed == 0 && report.parked == 0 && report.paused.is_empty() && in_conflict == 0;
+    if all_done { Ok(()) } else { Err(Failure::silent(IN_PART)) }
+}
+
+fn sync_words(report: &SyncReport, in_conflict: u64) -> String {
+    let SyncReport { pushed, pulled, failed, parked, conflicts, requests, paused } = report;
+    let mut lines = vec![format!("{pushed} pushed, {pulled} pulled, {conflicts} conflicts, {requests} requests")];
+    let mut tell = |count: u64, what: &str| {
+        if count > 0 {
+            lines.push(format!("{count} {what}"));
+        }
+    };
+    tell(*failed, "failed and are tried again; see `tidelock queue list`");
+    tell(*parked, "parked; see `tidelock queue list --state parked`");
+    tell(in_conflict, "in conflict; see `tidelock conflicts list`");
+    lines.extend(paused.iter().map(|(collection, why)| format!("{collection} is paused: {why}")));
+    lines.join("\n")
+}
+
+/// `verify`
+pub async fn verify(access: &Access, output: Output) -> Result<(), Failure> {
+    let verified = access.verify().await?;
+    output.print(
+        &verified,
+        |Verified { healthy, issues }| {
+            if *healthy { "the store is healthy".to_owned() } else { issues.join("\n") }
+        },
+    )?;
+    if verified.healthy { Ok(()) } else { Err(Failure::silent(FAILED)) }
+}
+
+/// `stats`
+pub async fn stats(access: &Access, output: Output) -> Result<(), Failure> {
+    output.print(&access.stats().await?, stats_words)
+}
+
+fn stats_words(stats: &Stats) -> String {
+    let collections = stats.collections.iter().map(|(name, counts)| {
+        let [records, pending, parked] = [counts.records, counts.pending, counts.parked].map(|count| count.to_string());
+        [name.to_string(), records, counts.on_server.to_string(), pending, parked]
+    });
+    let all = pairs(&[
+        ("records", stats.records.to_string()),
+        ("pending", stats.pending.to_string()),
+        ("parked", stats.parked.to_string()),
+        ("conflicts", stats.conflicts.to_string()),
+        ("history", stats.history.to_string()),
+        ("size", size(stats.bytes)),
+        ("free", size(stats.free_bytes)),
+    ]);
+    format!("{all}\n\n{}", table(["collection", "records", "on server", "pending", "parked"], collections.collect()))
+}

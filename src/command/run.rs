@@ -1,0 +1,162 @@
+//! `tidelock run`: the process. It opens the store, serves the local API, follows the configuration, and stops in
+//! order when it is told to. When the store fails for good it ends, so that its own supervisor starts it anew.
+
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use serde::Serialize;
+use tidelock::api::{Announced, Endpoint, Server};
+use tidelock::config::{ConfigError, ConfigWatch, LoadOptions, Loaded};
+use tidelock::{Config, Phase, Tidelock};
+
+use super::access::open_own;
+use super::arguments::Run;
+use super::failure::{FAILED, Failure};
+use super::logging::Logging;
+use super::output::Output;
+use super::signals::{Signal, Signals};
+
+/// How often files and the store's health are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the ordered stop may take.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What is printed once the process is up.
+#[derive(Debug, Serialize)]
+struct Up {
+    pid: u32,
+    data_dir: String,
+    api: Option<String>,
+}
+
+/// Runs until it is told to stop, or cannot go on.
+pub async fn run(options: LoadOptions, arguments: &Run, verbose: u8, output: Output) -> Result<(), Failure> {
+    let loaded = Loaded::load(&options)?;
+    let logging = Logging::start(loaded.config.log.level, verbose, arguments.log_format);
+    // From here on signals stop it in order.
+    let mut signals = Signals::listen()?;
+    let tidelock = open_own(loaded.config.clone()).await?;
+    let door = Door::open(&tidelock, &loaded.config)?;
+    let up = Up {
+        pid: std::process::id(),
+        data_dir: loaded.config.storage.data_dir.display().to_string(),
+        api: door.as_ref().map(|door| format!("http://{}", door.server.address())),
+    };
+    match &up.api {
+        Some(address) => tracing::info!(pid = up.pid, data_dir = up.data_dir, "tidelock is up, listening on {address}"),
+        None => tracing::info!(pid = up.pid, data_dir = up.data_dir, "tidelock is up, without a local API"),
+    }
+    if output == Output::Json {
+        output.print(&up, |_| String::new())?;
+    }
+    notify(&[sd_notify::NotifyState::Ready]);
+
+    let mut process = Process { tidelock, logging, watch: ConfigWatch::new(options, &loaded) };
+    let end = process.live(&mut signals).await;
+    notify(&[sd_notify::NotifyState::Stopping]);
+    stop(process.tidelock, door, &mut signals).await;
+    end
+}
+
+struct Process {
+    tidelock: Tidelock,
+    logging: Logging,
+    watch: ConfigWatch,
+}
+
+impl Process {
+    async fn live(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        loop {
+            let pause = std::pin::pin!(tokio::time::sleep(LOOK_INTERVAL));
+            let news = match select(std::pin::pin!(signals.next()), pause).await {
+                Either::Left((Signal::Stop, _)) => {
+                    tracing::info!("stopping");
+                    return Ok(());
+                }
+                Either::Left((Signal::Reload, _)) => Some(self.watch.reload()),
+                Either::Right(_) => self.watch.look(),
+            };
+            if let Some(news) = news {
+                self.take_over(news).await;
+            }
+            let status = self.tidelock.status();
+            if status.phase == Phase::Failed {
+                let cause = status.parts.values().find_map(|part| part.cause.clone()).or(status.last_error);
+                let cause = cause.unwrap_or_else(|| "a part that nothing works without has failed".to_owned());
+                return Err(Failure::new(FAILED, format!("the store failed for good ({cause}); start tidelock again")));
+            }
+        }
+    }
+
+    /// A configuration that cannot be used changes nothing.
+    async fn take_over(&self, news: Result<Loaded, ConfigError>) {
+        notify(&[sd_notify::NotifyState::Reloading]);
+        match news {
+            Ok(loaded) => {
+                self.logging.set(loaded.config.log.level);
+                match self.tidelock.reconfigure(loaded.config).await {
+                    Ok(waiting) if waiting.is_empty() => tracing::info!("the configuration was read anew"),
+                    Ok(waiting) => {
+                        tracing::warn!(
+                            "the configuration was read anew; a restart is needed for {}",
+                            waiting.join(", ")
+                        );
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the configuration was read anew and could not be taken over")
+                    }
+                }
+            }
+            Err(error) => {
+                for problem in error.problems() {
+                    tracing::error!("{problem}; the former configuration stays in force");
+                }
+            }
+        }
+        notify(&[sd_notify::NotifyState::Ready]);
+    }
+}
+
+/// The local API with its announcement.
+struct Door {
+    server: Server,
+    _announced: Announced,
+}
+
+impl Door {
+    fn open(tidelock: &Tidelock, config: &Config) -> Result<Option<Self>, Failure> {
+        if !config.api.enabled {
+            return Ok(None);
+        }
+        let token = Endpoint::new_token();
+        let server = Server::start(tidelock.clone(), config.api.bind, token.clone())?;
+        let endpoint = Endpoint { address: server.address(), token };
+        let folder = &config.storage.data_dir;
+        let announced = endpoint.announce(folder).map_err(|error| {
+            Failure::new(FAILED, format!("the API's address cannot be written to {} ({error})", folder.display()))
+        })?;
+        Ok(Some(Self { server, _announced: announced }))
+    }
+}
+
+/// Ends in order within the deadline; a second signal ends it at once.
+async fn stop(tidelock: Tidelock, door: Option<Door>, signals: &mut Signals) {
+    let in_order = std::pin::pin!(async {
+        if let Some(Door { server, _announced }) = door {
+            server.stop().await;
+        }
+        tidelock.shutdown().await;
+    });
+    let again = std::pin::pin!(async { while signals.next().await != Signal::Stop {} });
+    match tokio::time::timeout(STOP_DEADLINE, select(in_order, again)).await {
+        Ok(Either::Left(_)) => tracing::info!("stopped; what was not sent is kept"),
+        Ok(Either::Right(_)) | Err(_) => tracing::warn!("stopped without waiting; every acknowledged write is kept"),
+    }
+}
+
+/// Tells systemd, if it started this process.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager could not be told");
+    }
+}
