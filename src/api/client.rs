@@ -16,7 +16,7 @@ use crate::adapters::sqlite::{
     ConflictView, ListQuery, Listed, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
 };
 use crate::status::Status;
-use crate::{SyncReport, SyncRequest};
+use crate::{Inspection, SyncReport, SyncRequest};
 
 /// How long the process may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -58,6 +58,11 @@ impl Client {
     /// As of the handle.
     pub async fn probe(&self) -> Result<(), Problem> {
         self.send::<serde_json::Value>(Method::POST, &["probe"], &()).await.map(|_| ())
+    }
+
+    /// As of the handle.
+    pub async fn inspect(&self) -> Result<Inspection, Problem> {
+        self.send(Method::POST, &["inspect"], &()).await
     }
 
     /// As of the handle.

@@ -26,6 +26,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/status").route(get().to(status)))
         .service(at("/sync").route(post().to(sync)))
         .service(at("/probe").route(post().to(probe)))
+        .service(at("/inspect").route(post().to(inspect)))
         .service(at("/collections/{collection}/records").route(get().to(list)).route(post().to(bulk_save)))
         .service(
             at("/collections/{collection}/records/{key}")
@@ -78,6 +79,10 @@ async fn sync(tidelock: Data<Tidelock>, body: Body) -> Answer {
 async fn probe(tidelock: Data<Tidelock>) -> Answer {
     in_time(tidelock.probe()).await?;
     json(&serde_json::json!({}))
+}
+
+async fn inspect(tidelock: Data<Tidelock>) -> Answer {
+    json(&in_time(tidelock.inspect()).await?)
 }
 
 async fn list(tidelock: Data<Tidelock>, path: Path<String>, query: web::Query<Vec<(String, String)>>) -> Answer {

@@ -7,7 +7,7 @@ use tidelock::adapters::sqlite::{
     ConflictView, ListQuery, Listed, OpenError, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
 };
 use tidelock::api::{Client, Endpoint};
-use tidelock::{Choice, Config, Document, Error, Phase, Status, SyncReport, SyncRequest, Tidelock};
+use tidelock::{Choice, Config, Document, Error, Inspection, Phase, Status, SyncReport, SyncRequest, Tidelock};
 
 use super::failure::{FAILED, Failure};
 
@@ -92,8 +92,8 @@ impl Access {
         ask!(self, sync(request))
     }
 
-    pub async fn probe(&self) -> Result<(), Failure> {
-        ask!(self, probe())
+    pub async fn inspect(&self) -> Result<Inspection, Failure> {
+        ask!(self, inspect())
     }
 
     pub async fn get(&self, collection: &str, key: &str) -> Result<Option<Document>, Failure> {

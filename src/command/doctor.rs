@@ -1,20 +1,24 @@
 //! `tidelock doctor`: everything that tidelock needs, each with its state and the next step.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
-use tidelock::Config;
 use tidelock::api::{ADDRESS_FILE, TOKEN_FILE};
 use tidelock::config::{LoadOptions, Loaded};
+use tidelock::{Config, Inspection};
 
 use super::access::Access;
-use super::failure::{FAILED, Failure};
+use super::failure::{FAILED, Failure, UNAUTHORIZED};
 use super::output::{Output, size, table};
 
 /// Free bytes below which the disk is as good as full.
 const FREE_LEAST: u64 = 50 * 1024 * 1024;
 /// Free bytes below which it soon will be.
 const FREE_LOW: u64 = 1024 * 1024 * 1024;
+
+/// How far the clock may be away before it decides conflicts wrongly.
+const CLOCK_AWAY: Duration = Duration::from_secs(60);
 
 /// How one check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -225,15 +229,39 @@ async fn server(access: &Access, config: &Config, findings: &mut Findings) {
         findings.add("credentials", State::Failure, "no key is configured", "set remote.anon_key or SUPABASE_ANON_KEY");
         return;
     }
-    match access.probe().await {
-        Ok(()) => {
+    match access.inspect().await {
+        Ok(inspection) => {
             findings.ok("connection", url);
             findings.ok("credentials", "accepted");
+            schema(&inspection, findings);
+            clock(inspection.clock_offset_ms, findings);
         }
-        Err(failure) if failure.exit == super::failure::UNAUTHORIZED => {
+        Err(failure) if failure.exit == UNAUTHORIZED => {
             findings.ok("connection", url);
             findings.add("credentials", State::Failure, failure, "copy the key anew from the project's settings");
         }
         Err(failure) => findings.add("connection", State::Failure, failure, "check remote.url and the network"),
+    }
+}
+
+fn schema(inspection: &Inspection, findings: &mut Findings) {
+    let wrong: Vec<_> =
+        inspection.collections.iter().filter_map(|(name, fault)| Some((name, fault.as_ref()?))).collect();
+    for (name, fault) in &wrong {
+        findings.add("schema", State::Failure, format!("{name}: {fault}"), "make the table and [collections] agree");
+    }
+    if wrong.is_empty() {
+        findings.ok("schema", format!("{} collections fit the server's tables", inspection.collections.len()));
+    }
+}
+
+fn clock(offset_ms: Option<i64>, findings: &mut Findings) {
+    match offset_ms.map(i64::unsigned_abs).map(Duration::from_millis) {
+        None => findings.add("clock", State::Warning, "the server does not tell its time", ""),
+        Some(offset) if offset > CLOCK_AWAY => {
+            let found = format!("{} s away from the server's", offset.as_secs());
+            findings.add("clock", State::Warning, found, "set this device's clock: newest-wins goes by it");
+        }
+        Some(offset) => findings.ok("clock", format!("within {} s of the server's", offset.as_secs() + 1)),
     }
 }

@@ -1,7 +1,9 @@
 //! What commands print on standard output: one JSON document, or short aligned text.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -57,6 +59,15 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Shows on a terminal that something takes its time.
+pub async fn waiting_for<T>(what: &'static str, work: impl Future<Output = T>) -> T {
+    let bar = ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let done = work.await;
+    bar.finish_and_clear();
+    done
 }
 
 /// A size for people: `1.5 MiB`.

@@ -6,7 +6,7 @@ use tidelock::{Status, SyncReport, SyncRequest};
 use super::access::Access;
 use super::arguments;
 use super::failure::{FAILED, Failure, IN_PART};
-use super::output::{Output, pairs, size, table};
+use super::output::{Output, pairs, size, table, waiting_for};
 
 /// `status`
 pub async fn status(access: &Access, output: Output) -> Result<(), Failure> {
@@ -48,19 +48,19 @@ pub fn name_of(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// `sync`: done in part where something failed, was parked, does not fit the server, or is in conflict afterwards.
+/// `sync`: done in part where something failed, does not fit the server, or is parked or in conflict afterwards.
 pub async fn sync(access: &Access, arguments: &arguments::Sync, output: Output) -> Result<(), Failure> {
     let whole = !arguments.push && !arguments.pull;
     let request = SyncRequest { push: whole || arguments.push, pull: whole || arguments.pull };
-    let report = access.sync(request).await?;
-    let in_conflict = access.status().await?.conflicts;
-    output.print(&report, |report| sync_words(report, in_conflict))?;
-    let all_done = report.failed == 0 && report.parked == 0 && report.paused.is_empty() && in_conflict == 0;
+    let report = waiting_for("syncing", access.sync(request)).await?;
+    let after = access.status().await?;
+    output.print(&report, |report| sync_words(report, &after))?;
+    let all_done = report.failed == 0 && report.paused.is_empty() && after.parked == 0 && after.conflicts == 0;
     if all_done { Ok(()) } else { Err(Failure::silent(IN_PART)) }
 }
 
-fn sync_words(report: &SyncReport, in_conflict: u64) -> String {
-    let SyncReport { pushed, pulled, failed, parked, conflicts, requests, paused } = report;
+fn sync_words(report: &SyncReport, after: &Status) -> String {
+    let SyncReport { pushed, pulled, failed, conflicts, requests, paused, .. } = report;
     let mut lines = vec![format!("{pushed} pushed, {pulled} pulled, {conflicts} conflicts, {requests} requests")];
     let mut tell = |count: u64, what: &str| {
         if count > 0 {
@@ -68,15 +68,15 @@ fn sync_words(report: &SyncReport, in_conflict: u64) -> String {
         }
     };
     tell(*failed, "failed and are tried again; see `tidelock queue list`");
-    tell(*parked, "parked; see `tidelock queue list --state parked`");
-    tell(in_conflict, "in conflict; see `tidelock conflicts list`");
+    tell(after.parked, "parked; see `tidelock queue list --state parked`");
+    tell(after.conflicts, "in conflict; see `tidelock conflicts list`");
     lines.extend(paused.iter().map(|(collection, why)| format!("{collection} is paused: {why}")));
     lines.join("\n")
 }
 
 /// `verify`
 pub async fn verify(access: &Access, output: Output) -> Result<(), Failure> {
-    let verified = access.verify().await?;
+    let verified = waiting_for("reading the whole store", access.verify()).await?;
     output.print(
         &verified,
         |Verified { healthy, issues }| {

@@ -1,6 +1,7 @@
 //! The host's entry point: cloneable, usable from any executor, never waiting for the network unless asked to.
 
 mod equipment;
+mod inspection;
 mod records;
 mod review;
 
@@ -29,6 +30,7 @@ use crate::runtime::{Equipment, Parts, Runtime, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
 use equipment::{remote, store_options};
+pub use inspection::Inspection;
 
 /// A running tidelock. Clones share it; the last one that goes stops it.
 #[derive(Clone)]
