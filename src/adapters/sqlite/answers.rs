@@ -303,3 +303,83 @@ pub(super) fn stats(connection: &Connection, directory: &Path) -> Result<Stats, 
         collections,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, row};
+    use super::*;
+    use futures::executor::block_on;
+    use tidelock_actors::model::Outcome;
+
+    fn listed(world: &World, filter: QueueFilter) -> Vec<Sequence> {
+        block_on(world.reads.operations(filter)).unwrap().into_iter().map(|operation| operation.id).collect()
+    }
+
+    #[test]
+    fn operations_are_listed_by_state_collection_and_page() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a"}"#, "v1")]);
+        world.save("notes/a", r#"{"n":1}"#);
+        world.save("tasks/t", "{}");
+        world.save("notes/c", "{}");
+        world.park("tasks/t", &[2]);
+        world.decide(row("notes/a", r#"{"id":"a","n":2}"#, "v2"), Outcome::Hold);
+        let with = |state, collection: Option<&str>| QueueFilter {
+            state,
+            collection: collection.map(str::to_owned),
+            ..QueueFilter::default()
+        };
+        assert_eq!(listed(&world, QueueFilter::default()), [1, 2, 3]);
+        assert_eq!(listed(&world, with(Some(OperationState::Pending), None)), [3]);
+        assert_eq!(listed(&world, with(Some(OperationState::Parked), None)), [2]);
+        assert_eq!(listed(&world, with(Some(OperationState::Held), None)), [1]);
+        assert_eq!(listed(&world, with(None, Some("notes"))), [1, 3]);
+        assert_eq!(listed(&world, QueueFilter { limit: 1, after: 1, ..QueueFilter::default() }), [2]);
+    }
+
+    #[test]
+    fn an_operation_becomes_json_with_the_names_that_scripts_rely_on() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":9223372036854775807}"#);
+        world.park("notes/a", &[1]);
+        let json = serde_json::to_string(&world.operations()[0]).unwrap();
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"id":1,"collection":"notes","key":"a","action":"create","state":"parked","attempts":1,"#,
+                r#""payload":{"id":"a","n":9223372036854775807},"cause":{"kind":"refused","status":400,"code":"23514","#,
+                r#""message":"refused","details":null,"retry_after_ms":null},"depends_on":null,"#,
+                r#""created_at":"2026-11-18T11:06:40.001Z"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn open_conflicts_come_alone_or_with_all_others_newest_first() {
+        let mut world = World::new();
+        for key in ["a", "b"] {
+            world.take(vec![row(&format!("notes/{key}"), "{}", "v1")]);
+            world.save(&format!("notes/{key}"), r#"{"n":1}"#);
+        }
+        world.decide(row("notes/a", r#"{"n":2}"#, "v2"), Outcome::TakeRemote);
+        world.decide(row("notes/b", r#"{"n":2}"#, "v2"), Outcome::Hold);
+        let ids = |all| block_on(world.reads.conflicts(all)).unwrap().iter().map(|one| one.id).collect::<Vec<_>>();
+        assert_eq!((ids(false), ids(true)), (vec![2], vec![2, 1]));
+        let one = block_on(world.reads.conflict(1)).unwrap();
+        assert_eq!((one.key.as_str(), one.resolved_at.is_some()), ("a", true));
+        assert_eq!(block_on(world.reads.conflict(9)).unwrap_err().to_string(), "there is no conflict 9");
+    }
+
+    #[test]
+    fn stats_tell_sizes_and_counts() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.save("notes/a", r#"{"n":2}"#);
+        world.save("drafts/d", "{}");
+        let stats = block_on(world.reads.stats()).unwrap();
+        assert_eq!((stats.records, stats.pending, stats.parked, stats.conflicts, stats.history), (2, 2, 0, 0, 1));
+        assert!(stats.bytes > 4096 && stats.free_bytes > 0);
+        assert_eq!(stats.collections["notes"].pending, 2);
+        assert_eq!(block_on(world.reads.counts()).unwrap(), stats.collections);
+    }
+}

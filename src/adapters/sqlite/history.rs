@@ -91,3 +91,78 @@ pub(super) fn prune(connection: &Connection, retention: Retention, now: Stamp) -
     conflicts.execute(params![oldest.0, CHUNK])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, id, row};
+    use futures::executor::block_on;
+    use std::time::Duration;
+    use tidelock_actors::ports::Store;
+
+    #[test]
+    fn each_version_tells_who_made_it_who_replaced_it_and_in_which_round() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.applied("notes/a", &[1], "v1");
+        world.take(vec![row("notes/a", r#"{"id":"a","n":2}"#, "v2")]);
+        world.save("notes/a", r#"{"n":3}"#);
+        let told: Vec<_> = block_on(world.reads.history(id("notes/a")))
+            .unwrap()
+            .into_iter()
+            .map(|one| {
+                let rounds = (one.round, one.replaced_in_round);
+                (one.document.to_string(), one.version, one.origin, one.replaced_by, rounds, one.since < one.until)
+            })
+            .collect();
+        let told: Vec<_> = told
+            .iter()
+            .map(|(document, version, origin, by, rounds, rises)| {
+                (document.as_str(), version.as_deref(), origin.as_str(), by.as_str(), *rounds, *rises)
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (r#"{"id":"a","n":2}"#, Some("v2"), "server", "local", (Some(7), None), true),
+                (r#"{"id":"a","n":1}"#, Some("v1"), "local", "server", (None, Some(7)), true),
+            ]
+        );
+    }
+
+    #[test]
+    fn of_each_record_only_so_many_versions_are_kept() {
+        let mut world = World::new();
+        for n in 0..50 {
+            world.save("notes/a", &format!(r#"{{"n":{n}}}"#));
+        }
+        let versions = world.history("notes/a");
+        assert!((10..14).contains(&versions.len()), "{}", versions.len());
+        assert_eq!(versions[0], r#"{"id":"a","n":48}"#);
+        world.delete("notes/a");
+        world.applied("notes/a", &(1..=51).collect::<Vec<_>>(), "");
+        assert_eq!(world.history("notes/a").len(), 10, "a removed record keeps no more than it may");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn versions_that_are_too_old_are_forgotten_by_and_by() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.save("notes/a", r#"{"n":2}"#);
+        world.store.maintain().unwrap();
+        assert_eq!(world.history("notes/a").len(), 1);
+        world.wait(Duration::from_secs(31 * 24 * 60 * 60));
+        world.save("notes/a", r#"{"n":3}"#);
+        world.store.maintain().unwrap();
+        assert_eq!(world.history("notes/a"), [r#"{"id":"a","n":2}"#]);
+    }
+
+    #[test]
+    fn with_no_history_wanted_none_is_kept() {
+        let mut world = World::with(|options| options.history_keep = 0);
+        world.save("notes/a", r#"{"n":1}"#);
+        world.save("notes/a", r#"{"n":2}"#);
+        world.delete("notes/a");
+        assert_eq!(world.rows("tl_history"), 0);
+    }
+}

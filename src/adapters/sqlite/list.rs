@@ -252,3 +252,148 @@ pub(super) fn json(value: ValueRef<'_>) -> Value {
         ValueRef::Blob(bytes) => Value::from(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, document, id, said};
+    use super::*;
+    use futures::executor::block_on;
+    use tidelock_actors::model::Change;
+
+    fn world() -> World {
+        let mut world = World::new();
+        for (key, text) in [
+            ("a", r#"{"n":1,"s":"x%y","done":true}"#),
+            ("b", r#"{"n":2,"s":"xzy","done":false}"#),
+            ("c", r#"{"n":2.5,"s":null}"#),
+            ("d", r#"{"n":"2","s":"Äß"}"#),
+            ("e", r#"{"n":null,"tags":["t"]}"#),
+            ("f", r#"{"n":9007199254740993}"#),
+        ] {
+            world.save(&format!("notes/{key}"), text);
+        }
+        world.save("tasks/other", r#"{"n":1}"#);
+        world.save("notes/deleted", r#"{"n":1}"#);
+        world.delete("notes/deleted");
+        world
+    }
+
+    fn keys(listed: &Listed) -> String {
+        listed.rows.iter().map(|(key, _)| key.as_str()).collect()
+    }
+
+    fn query(filter: Vec<Condition>, order: &[(&str, bool)]) -> ListQuery {
+        let order = order.iter().map(|(field, falls)| ((*field).to_owned(), *falls)).collect();
+        ListQuery { collection: "notes".to_owned(), filter, order, ..ListQuery::default() }
+    }
+
+    /// A condition as the command line and the local API write it.
+    fn condition(text: &str) -> Condition {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[track_caller]
+    fn check(world: &World, condition_text: &str, expected: &str) {
+        let listed = block_on(world.reads.list(query(vec![condition(condition_text)], &[]))).unwrap();
+        assert_eq!(keys(&listed), expected, "{condition_text}");
+    }
+
+    #[test]
+    fn a_filter_compares_as_sql_does() {
+        let world = world();
+        check(&world, r#"{"field":"n","operator":"=","value":2}"#, "b");
+        check(&world, r#"{"field":"n","operator":"=","value":"2"}"#, "d");
+        check(&world, r#"{"field":"n","operator":"=","value":9007199254740993}"#, "f");
+        check(&world, r#"{"field":"n","operator":"=","value":9007199254740992}"#, "");
+        check(&world, r#"{"field":"n","operator":"!=","value":1}"#, "bcdef");
+        check(&world, r#"{"field":"n","operator":"<","value":2.5}"#, "ab");
+        check(&world, r#"{"field":"n","operator":"<=","value":2.5}"#, "abc");
+        check(&world, r#"{"field":"n","operator":">","value":2}"#, "cdf");
+        check(&world, r#"{"field":"n","operator":">=","value":2}"#, "bcdf");
+        check(&world, r#"{"field":"s","operator":"like","value":"x_y"}"#, "ab");
+        check(&world, r#"{"field":"s","operator":"like","value":"x\\%y"}"#, "a");
+        check(&world, r#"{"field":"n","operator":"in","value":[1,"2",7]}"#, "ad");
+        check(&world, r#"{"field":"n","operator":"in","value":[]}"#, "");
+        check(&world, r#"{"field":"s","operator":"is null"}"#, "cef");
+        check(&world, r#"{"field":"s","operator":"is not null"}"#, "abd");
+        check(&world, r#"{"field":"s","operator":"=","value":null}"#, "cef");
+        check(&world, r#"{"field":"done","operator":"=","value":true}"#, "a");
+        check(&world, r#"{"field":"tags","operator":"=","value":["t"]}"#, "e");
+        check(&world, r#"{"field":"id","operator":">","value":"d"}"#, "ef");
+        check(&world, r#"{"field":"' OR 1=1 --","operator":"is not null"}"#, "");
+        check(&world, r#"{"field":"s","operator":"=","value":"' OR '1'='1"}"#, "");
+    }
+
+    #[test]
+    fn all_conditions_have_to_hold() {
+        let world = world();
+        let both = [r#"{"field":"n","operator":">=","value":1}"#, r#"{"field":"done","operator":"=","value":false}"#];
+        let listed = block_on(world.reads.list(query(both.map(condition).to_vec(), &[]))).unwrap();
+        assert_eq!(keys(&listed), "b");
+        assert_eq!(listed.rows[0].1.as_str(), r#"{"id":"b","n":2,"s":"xzy","done":false}"#);
+    }
+
+    #[test]
+    fn an_order_may_rise_and_fall_and_the_key_decides_ties() {
+        let world = world();
+        let order = |order: &[(&str, bool)]| keys(&block_on(world.reads.list(query(vec![], order))).unwrap());
+        assert_eq!(order(&[]), "abcdef");
+        assert_eq!(order(&[("n", false)]), "eabcfd", "null, numbers, text");
+        assert_eq!(order(&[("n", true)]), "dfcbae");
+        assert_eq!(order(&[("done", false), ("n", true)]), "dfceba");
+    }
+
+    #[test]
+    fn h20_pages_of_every_size_give_every_record_once() {
+        let world = world();
+        for order in [&[][..], &[("n", false)], &[("n", true)], &[("done", true), ("n", false)], &[("s", true)]] {
+            let whole = keys(&block_on(world.reads.list(query(vec![], order))).unwrap());
+            for limit in 1..=7 {
+                let (mut paged, mut after) = (String::new(), None);
+                loop {
+                    let page = ListQuery { limit, after, ..query(vec![], order) };
+                    let listed = block_on(world.reads.list(page)).unwrap();
+                    assert!(listed.rows.len() <= limit);
+                    paged.push_str(&keys(&listed));
+                    after = listed.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(paged, whole, "{order:?} by {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_question_is_told_so() {
+        let world = world();
+        let mut asked = query(vec![], &[("n", false)]);
+        asked.after = Some("[1]".to_owned());
+        assert_eq!(
+            said(block_on(world.reads.list(asked))),
+            r#""[1]" is not where a page of this list ended; give the `next` of its last page"#
+        );
+        let unknown = ListQuery { collection: "nots".to_owned(), ..ListQuery::default() };
+        assert!(said(block_on(world.reads.list(unknown))).starts_with("there is no collection \"nots\""));
+        let list = condition(r#"{"field":"n","operator":"in","value":1}"#);
+        assert_eq!(
+            said(block_on(world.reads.list(query(vec![list], &[])))),
+            r#""n" in 1: an array of values is needed"#
+        );
+        assert!(said(block_on(world.reads.list(query(vec![], &[("\"", false)])))).contains("cannot be filtered"));
+    }
+
+    #[test]
+    fn one_list_is_bounded_and_the_next_goes_on() {
+        let mut world = World::new();
+        let changes: Vec<_> =
+            (0..LIST_ROWS).map(|n| (id(&format!("notes/{n:06}")), Change::Save(document("{}")))).collect();
+        world.change(changes).unwrap();
+        world.save("notes/last", "{}");
+        let first = block_on(world.reads.list(query(vec![], &[]))).unwrap();
+        assert_eq!(first.rows.len(), LIST_ROWS);
+        let rest = block_on(world.reads.list(ListQuery { after: first.next, ..query(vec![], &[]) })).unwrap();
+        assert_eq!((keys(&rest), rest.next), ("last".to_owned(), None));
+    }
+}

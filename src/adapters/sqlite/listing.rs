@@ -51,3 +51,50 @@ impl Batch<'_> {
         Ok(Written::Listed { missing, extra })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, gone, row};
+    use super::*;
+    use std::sync::Arc;
+    use tidelock_actors::writes::Write;
+
+    fn list(world: &mut World, keys: &[&str], first: bool, last: bool) -> (Vec<String>, Vec<String>) {
+        let keys = keys.iter().map(|key| Arc::from(*key)).collect();
+        let part = ListedKeys { collection: "notes".into(), keys, first, last };
+        match world.commit(Write::Listing(part)).unwrap() {
+            Written::Listed { missing, extra } => {
+                let text = |keys: Vec<Arc<str>>| keys.iter().map(|key| key.to_string()).collect();
+                (text(missing), text(extra))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn names(keys: &[&str]) -> Vec<String> {
+        keys.iter().map(|key| (*key).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_listing_tells_what_is_missing_on_either_side() {
+        let mut world = World::new();
+        world.take(["a", "b", "c", "d"].map(|key| row(&format!("notes/{key}"), "{}", "v1")).to_vec());
+        world.take(vec![row("tasks/x", "{}", "v1")]);
+        world.save("notes/mine", "{}");
+        world.delete("notes/d");
+        assert_eq!(list(&mut world, &["a", "new"], true, false), (names(&["new"]), vec![]), "told with its part");
+        assert_eq!(list(&mut world, &["d", "mine"], false, false), (names(&["mine"]), vec![]), "made there as well");
+        assert_eq!(list(&mut world, &[], false, true), (vec![], names(&["b", "c"])));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn the_first_part_forgets_a_listing_that_was_broken_off() {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", "{}", "v1"), row("notes/b", "{}", "v1")]);
+        list(&mut world, &["a", "b"], true, false);
+        assert_eq!(list(&mut world, &["a"], true, true), (vec![], names(&["b"])));
+        world.take(vec![gone("notes/b")]);
+        assert_eq!(list(&mut world, &["a"], true, true), (vec![], vec![]));
+    }
+}

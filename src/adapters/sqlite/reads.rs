@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, ready};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 use tidelock_actors::document::Document;
+use tidelock_actors::limits::QUERY_DEADLINE;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Counts, Operation, RecordId, Sequence, Stamp, Version};
 use tidelock_actors::ports::{Base, Reader, StoreError};
 
@@ -64,7 +65,7 @@ impl SqliteReads {
     /// (`?1`, `?2`, …). Whatever could write is refused, and a query that takes too long is stopped.
     pub fn query(&self, sql: &str, parameters: Vec<Value>) -> Answer<Vec<Document>> {
         let (sql, file) = (sql.to_owned(), file(&self.directory));
-        self.pool.ask(move |_| query::query(&file, &sql, &parameters))
+        self.pool.ask(move |_| query::query(&file, &sql, &parameters, QUERY_DEADLINE))
     }
 
     /// Operations in the outbox, in order.

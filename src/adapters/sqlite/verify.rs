@@ -205,3 +205,98 @@ fn check_references(connection: &Connection, findings: &mut Findings) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, row};
+    use super::super::writer::file;
+    use futures::executor::block_on;
+    use rusqlite::Connection;
+    use tidelock_actors::model::Outcome;
+
+    /// A store with a bit of everything.
+    fn world() -> World {
+        let mut world = World::new();
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1"), row("notes/b", r#"{"id":"b"}"#, "v1")]);
+        world.save("notes/a", r#"{"n":2}"#);
+        world.save("notes/b", r#"{"n":2}"#);
+        world.save("projects/p", "{}");
+        world.save("tasks/t", r#"{"project":"p"}"#);
+        world.park("projects/p", &[3]);
+        world.decide(row("notes/b", r#"{"id":"b","n":3}"#, "v2"), Outcome::Hold);
+        world
+    }
+
+    #[track_caller]
+    fn check(damage: &str, expected: &str) {
+        let world = world();
+        world.assert_healthy();
+        Connection::open(file(world.directory.path())).unwrap().execute_batch(damage).unwrap();
+        let verified = block_on(world.reads.verify()).unwrap();
+        assert!(!verified.healthy);
+        assert!(verified.issues.iter().any(|issue| issue == expected), "{expected} in {:#?}", verified.issues);
+    }
+
+    #[test]
+    fn each_broken_promise_is_a_plain_sentence() {
+        check(
+            "UPDATE tl_counters SET pending = 5 WHERE collection = 'notes'",
+            "notes counts 5 pending operations, but there are 1",
+        );
+        check(
+            "UPDATE tl_counters SET records = 0 WHERE collection = 'tasks'",
+            "tasks counts 0 records, but there are 1",
+        );
+        check("DELETE FROM tl_records WHERE key = 'a'", "operation 1 belongs to a record that is not there");
+        check(
+            "UPDATE tl_records SET document = '{\"id\":\"a\",\"n\":9}' WHERE key = 'a'",
+            "notes/a is not the server's document with its operations laid over it",
+        );
+        check(
+            "UPDATE tl_records SET server_document = NULL WHERE key = 'a'",
+            "notes/a does not keep the server's document as it should",
+        );
+        check(
+            "UPDATE tl_operations SET key = 'x' WHERE seq = 1",
+            "operation 1 and its record do not name the same place",
+        );
+        check(
+            "UPDATE tl_operations SET depends_on = 99 WHERE seq = 4",
+            "operation 4 waits for operation 99, which is not there",
+        );
+        check("UPDATE tl_conflicts SET key = 'a'", "the open conflict 1 on notes/a holds no operation");
+        check("UPDATE tl_conflicts SET key = 'a'", "operation 2 is held, but notes/b has no open conflict");
+        check("DROP VIEW notes", "the view of collection notes is missing");
+        check("INSERT INTO tl_checkpoints VALUES ('pull', '')", "the checkpoint pull is empty");
+        check("UPDATE tl_counters SET sequence = 2", "operation 3 is newer than the newest sequence");
+    }
+
+    #[test]
+    fn a_document_that_is_none_is_found_without_failing_over_it() {
+        let world = world();
+        let connection = Connection::open(file(world.directory.path())).unwrap();
+        connection.execute_batch("UPDATE tl_records SET document = '[1' WHERE key = 'a'").unwrap();
+        let issues = block_on(world.reads.verify()).unwrap().issues;
+        assert_eq!(issues[0], r#"the document of notes/a is not a JSON object: it begins with "[1""#);
+    }
+
+    #[test]
+    fn a_damaged_page_is_found() {
+        let mut world = world();
+        for n in 0..500 {
+            world.save(&format!("notes/{n}"), r#"{"text":"something to fill a page with"}"#);
+        }
+        let path = file(world.directory.path());
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(8).rposition(|window| window == b"some".repeat(2) || window == b"somethin").unwrap();
+        let page = at / 4096 * 4096;
+        bytes[page..page + 100].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let world = world;
+        let verdict = block_on(world.reads.verify());
+        let found = verdict.map_or_else(|error| error.to_string(), |verified| verified.issues.join("; "));
+        assert!(found.contains("damaged") || found.contains("malformed"), "{found}");
+    }
+}

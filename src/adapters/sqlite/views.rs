@@ -124,3 +124,71 @@ fn identifier(name: &str) -> String {
 fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, document, id, row};
+    use super::VIEW_FIELDS;
+    use tidelock_actors::model::Change;
+
+    #[test]
+    fn each_collection_is_a_view_with_a_column_a_field() {
+        let mut world = World::new();
+        assert_eq!(world.sql("SELECT * FROM notes"), [""; 0], "it is there before the first record");
+        world.save("notes/a", r#"{"text":"it's","n":9223372036854775807,"tags":["x"],"ok":true}"#);
+        assert_eq!(
+            world.sql("SELECT * FROM notes"),
+            [r#"{"id":"a","n":9223372036854775807,"ok":1,"tags":"[\"x\"]","text":"it's"}"#]
+        );
+        world.save("notes/b", r#"{"order":1.5}"#);
+        assert_eq!(world.sql(r#"SELECT id, "order" FROM notes WHERE "order" > 1"#), [r#"{"id":"b","order":1.5}"#]);
+        world.delete("notes/a");
+        assert_eq!(world.sql("SELECT count(*) AS n FROM notes"), [r#"{"n":1}"#]);
+    }
+
+    #[test]
+    fn fields_of_pulled_rows_and_declared_ones_are_columns_too() {
+        let mut world = World::with(|options| {
+            let rules = &mut options.collections[3];
+            rules.fields.insert("author".to_owned(), "user_id".to_owned());
+            rules.columns = vec!["user_id".to_owned(), "title".to_owned()];
+        });
+        assert_eq!(world.sql("SELECT author, id, title FROM notes"), [""; 0]);
+        world.take(vec![row("notes/a", r#"{"id":"a","score":1}"#, "v1")]);
+        let world = world.reopen();
+        assert_eq!(
+            world.sql("SELECT * FROM notes"),
+            [r#"{"author":null,"id":"a","score":1,"title":null}"#],
+            "columns stay when the configuration no longer names them"
+        );
+    }
+
+    #[test]
+    fn names_that_no_column_can_have_are_kept_in_the_document_alone() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"":1,"with \"quotes\"":2,"back\\slash":3,"with 'one' and ; --":4}"#);
+        assert_eq!(world.sql("SELECT * FROM notes"), [r#"{"id":"a","with 'one' and ; --":4}"#]);
+        assert!(world.get("notes/a").unwrap().contains(r#""with \"quotes\"":2"#));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn documents_with_thousands_of_fields_do_not_make_thousands_of_columns() {
+        let mut world = World::new();
+        let fields: Vec<String> = (0..VIEW_FIELDS + 200).map(|n| format!(r#""f{n}":{n}"#)).collect();
+        world.save("notes/a", &format!("{{{}}}", fields.join(",")));
+        world.save("notes/b", r#"{"one more":1}"#);
+        assert_eq!(world.rows("tl_fields WHERE collection = 'notes'"), VIEW_FIELDS);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_column_behind() {
+        let mut world = World::new();
+        let change = |place: &str| (id(place), Change::Save(document(r#"{"new":1}"#)));
+        assert!(world.change(vec![change("notes/a"), change("nowhere/b")]).is_err());
+        assert_eq!(world.rows("tl_fields WHERE field = 'new'"), 0);
+        world.change(vec![change("notes/a")]).unwrap();
+        assert_eq!(world.sql("SELECT new FROM notes"), [r#"{"new":1}"#]);
+    }
+}

@@ -134,3 +134,151 @@ pub(super) const FILE: &str = "tidelock.db";
 pub(super) fn file(directory: &std::path::Path) -> PathBuf {
     directory.join(FILE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, document, id, row, said};
+    use super::super::{OpenError, open};
+    use super::*;
+    use futures::executor::block_on;
+    use tidelock_actors::model::Change;
+
+    #[test]
+    fn a_reopened_store_has_everything_and_is_the_same_one() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        world.take(vec![row("notes/b", r#"{"id":"b"}"#, "v1")]);
+        let before =
+            (world.store.counts().clone(), world.store.newest_stamp(), block_on(world.reads.identity()).unwrap());
+        let mut world = world.reopen();
+        assert_eq!(before.0, *world.store.counts());
+        assert_eq!(before.1, world.store.newest_stamp());
+        assert_eq!(before.2, block_on(world.reads.identity()).unwrap());
+        assert_eq!(before.2.client_id.len(), 36);
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":1}"#);
+        assert!(!world.save("notes/a", r#"{"n":1}"#));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_second_owner_is_refused_and_the_first_goes_on() {
+        let mut world = World::new();
+        let second = open(super::super::world::options(world.directory.path()));
+        assert!(matches!(second.err(), Some(OpenError::Owned { .. })));
+        assert!(world.save("notes/a", "{}"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_may_read_the_files() {
+        use std::os::unix::fs::PermissionsExt;
+        let outer = tempfile::tempdir().unwrap();
+        let directory = outer.path().join("deep/store");
+        let (store, _reads) = open(super::super::world::options(&directory)).unwrap();
+        let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&directory), 0o700);
+        let files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 4, "{files:?}");
+        assert!(files.iter().all(|file| mode(file) == 0o600), "{files:?}");
+        drop(store);
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_told_as_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(file(directory.path()), "this is no database, but it is long enough to be looked at".repeat(99))
+            .unwrap();
+        let error = open(super::super::world::options(directory.path())).err().unwrap();
+        assert!(matches!(error, OpenError::Store(StoreError::Damaged(_))), "{error}");
+    }
+
+    #[test]
+    fn h44_a_full_disk_writes_nothing_by_halves_and_mends_without_a_restart() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        let limit = |world: &World, pages: i64| {
+            world.store.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        };
+        let pages: i64 = world.store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        limit(&world, pages + 20);
+        let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(3_000));
+        let changes = (0..100).map(|n| (id(&format!("notes/{n}")), Change::Save(document(&text)))).collect();
+        let error = world.change(changes).unwrap_err();
+        assert!(matches!(error, StoreError::Full(_)) && error.is_transient(), "{error}");
+        assert_eq!((world.outbox().len(), world.counts("notes")), (1, (1, 1, 0, 0, 0)));
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":1}"#, "reads go on");
+        world.assert_healthy();
+        limit(&world, 1_000_000);
+        assert!(world.save("notes/b", &text));
+        assert_eq!(world.outbox()[1].split(' ').next(), Some("2"));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn a_read_only_store_says_so_and_goes_on_reading() {
+        let mut world = World::new();
+        world.save("notes/a", "{}");
+        world.store.connection.pragma_update(None, "query_only", true).unwrap();
+        assert!(matches!(world.try_save("notes/b", "{}"), Err(StoreError::ReadOnly(_))));
+        assert!(world.get("notes/a").is_some());
+        world.store.connection.pragma_update(None, "query_only", false).unwrap();
+        assert!(world.save("notes/b", "{}"));
+    }
+
+    #[test]
+    fn a_commit_that_was_torn_off_leaves_nothing() {
+        let mut world = World::new();
+        world.save("notes/a", "{}");
+        world.store.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM tl_records").unwrap();
+        world.store.counters.counts.clear();
+        world.store.reload().unwrap();
+        assert_eq!((world.counts("notes"), world.rows("tl_records")), ((1, 1, 0, 0, 0), 1));
+        world.store.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM tl_records").unwrap();
+        assert!(world.save("notes/b", "{}"), "the next commit takes it back as well");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn reads_see_whole_commits_while_a_reader_keeps_an_old_state() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        let old = super::super::open::reader(&file(world.directory.path())).unwrap();
+        let count = |connection: &Connection| -> i64 {
+            connection.query_row("SELECT count(*) FROM notes", [], |row| row.get(0)).unwrap()
+        };
+        old.execute_batch("BEGIN").unwrap();
+        assert_eq!(count(&old), 1);
+        world.save("notes/b", r#"{"new_field":1}"#);
+        world.store.maintain().unwrap();
+        assert_eq!(count(&old), 1);
+        assert_eq!(world.rows("notes"), 2);
+        old.execute_batch("COMMIT").unwrap();
+        world.store.maintain().unwrap();
+        let log = world.directory.path().join(format!("{FILE}-wal"));
+        assert_eq!(log.metadata().unwrap().len(), 0, "the log is cut back once nobody reads from it");
+    }
+
+    #[test]
+    fn what_is_left_of_a_collection_that_is_no_longer_configured_is_settled_but_not_added_to() {
+        let mut world = World::new();
+        world.save("notes/a", r#"{"n":1}"#);
+        let mut world = world.reopen_with(|options| options.collections.retain(|rules| &*rules.name != "notes"));
+        assert!(said(world.try_save("notes/a", "{}")).starts_with("there is no collection \"notes\""));
+        world.applied("notes/a", &[1], "v1");
+        assert_eq!(world.counts("notes"), (1, 0, 0, 0, 1));
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn an_empty_commit_and_one_of_many_writes_answer_in_order() {
+        let mut world = World::new();
+        let now = world.stamp();
+        assert_eq!(world.store.commit(&[], now).unwrap(), []);
+        let writes = ["notes/a", "notes/b"].map(|place| {
+            let changes = vec![(id(place), Change::Save(document("{}")))];
+            Write::Local(tidelock_actors::writes::LocalTransaction { changes, stamp: now })
+        });
+        let answers = world.store.commit(&writes, now).unwrap();
+        assert_eq!(answers, ["notes/a", "notes/b"].map(|place| Written::Local { changed: vec![id(place)] }));
+    }
+}
