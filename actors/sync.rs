@@ -15,9 +15,14 @@ use crate::model::{CollectionRules, FaultKind};
 use crate::ports::Clock;
 use crate::round::{self, Crew, Round, RoundReport};
 use crate::status::{SyncPhase, SyncStatus};
+use crate::storage::Perform;
 use crate::supervisor::{Crash, Stop};
+use crate::writes::{Observation, Write};
 
 pub use crate::machine::schedule::Settings;
+
+/// The checkpoint that says when the last round ended well, milliseconds since 1970. No collection has such a name.
+const LAST_SYNCED: &str = "last synced";
 
 /// There may be something to send or to fetch.
 #[derive(Message)]
@@ -133,6 +138,21 @@ impl SyncScheduler {
                 status.last_synced_ms = Some(now_ms);
             }
         });
+        if report.fault.is_none() {
+            let checkpoints = [(LAST_SYNCED.to_owned(), now_ms.to_string())].into();
+            let remember = Observation { checkpoints, ..Observation::default() };
+            self.crew.storage.hint(Perform(Write::Observe(remember)));
+        }
+    }
+
+    /// When the last round ended well is known across restarts (H39).
+    fn recall(&self, context: &mut Context<Self>) {
+        let recalled = self.crew.reader.checkpoints().into_actor(self).map(|checkpoints, sync, _| {
+            let text = checkpoints.ok().and_then(|mut checkpoints| checkpoints.remove(LAST_SYNCED));
+            let last_synced_ms = text.and_then(|text| text.parse().ok());
+            sync.status.send_modify(|status| status.last_synced_ms = status.last_synced_ms.or(last_synced_ms));
+        });
+        context.spawn(recalled);
     }
 
     fn publish(&self) {
@@ -184,6 +204,7 @@ impl Actor for SyncScheduler {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(ACTOR_MAILBOX);
+        self.recall(context);
         self.step(Input::Woken, context);
     }
 }

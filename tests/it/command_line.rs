@@ -25,26 +25,26 @@ direction = "pull"
 "#;
 
 /// A folder with a configuration, and nothing of the machine the test runs on.
-struct Desk {
+pub struct Desk {
     folder: TempDir,
 }
 
 /// What a command did.
-struct Done {
-    exit: i32,
-    said: String,
-    complained: String,
+pub struct Done {
+    pub exit: i32,
+    pub said: String,
+    pub complained: String,
 }
 
 /// A running process, killed with the test.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Desk {
     fn new() -> Self {
         Self::with(CONFIG)
     }
 
-    fn with(config: &str) -> Self {
+    pub fn with(config: &str) -> Self {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("tidelock.toml"), config).unwrap();
         Self { folder }
@@ -65,31 +65,31 @@ impl Desk {
         Done::from(output)
     }
 
-    fn run(&self, words: &[&str]) -> Done {
+    pub fn run(&self, words: &[&str]) -> Done {
         self.with_input(words, "")
     }
 
     /// What a command prints that must succeed.
-    fn ok(&self, words: &[&str]) -> String {
+    pub fn ok(&self, words: &[&str]) -> String {
         let done = self.run(words);
         assert_eq!(done.exit, 0, "{words:?}: {}", done.complained);
         assert_eq!(done.complained, "", "{words:?}");
         done.said
     }
 
-    fn json(&self, words: &[&str]) -> Value {
+    pub fn json(&self, words: &[&str]) -> Value {
         let said = self.ok(&[words, &["--json"]].concat());
         assert_eq!(said.lines().count(), 1, "one document: {said}");
         serde_json::from_str(&said).unwrap()
     }
 
     /// The one line of a command that must fail.
-    fn fails(&self, words: &[&str], exit: i32) -> String {
+    pub fn fails(&self, words: &[&str], exit: i32) -> String {
         self.run(words).failed(exit)
     }
 
     /// Starts `tidelock run` and waits until it answers.
-    fn process(&self) -> Process {
+    pub fn process(&self) -> Process {
         self.process_with(&[])
     }
 

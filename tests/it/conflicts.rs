@@ -11,7 +11,8 @@ async fn edited_on_both_sides(world: &World, strategy: &str) -> (Device, Device)
         let all = world.config_text(&world.folder(name), &format!("auto = false\n{more}"));
         tidelock::Config::from_toml(&all).unwrap()
     };
-    let open = |name: &str| Device { tidelock: tidelock::Tidelock::open(text(name)).unwrap(), directory: world.folder(name) };
+    let open =
+        |name: &str| Device { tidelock: tidelock::Tidelock::open(text(name)).unwrap(), directory: world.folder(name) };
     let (here, there) = (open("here"), open("there"));
     here.save("tasks", &uuid(1), r#"{"title":"base","n":1,"done":false}"#).await;
     here.sync().await;
@@ -32,7 +33,10 @@ async fn outcome(strategy: &str) -> (String, World, Device, Device) {
     let on_server = world.value("select title || ' ' || n || ' ' || done from public.tasks").await;
     for device in [&here, &there] {
         let title = device.field("tasks", &uuid(1), "title").await;
-        assert!(strategy == "manual" || on_server.starts_with(title.trim_matches('"')), "{strategy}: {title} {on_server}");
+        assert!(
+            strategy == "manual" || on_server.starts_with(title.trim_matches('"')),
+            "{strategy}: {title} {on_server}"
+        );
         device.assert_healthy().await;
     }
     (on_server, world, here, there)

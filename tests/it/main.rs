@@ -9,6 +9,7 @@
 )]
 
 mod command_line;
+mod command_line_synced;
 mod conflicts;
 mod kill;
 mod outages;

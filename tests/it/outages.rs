@@ -43,7 +43,8 @@ async fn h52_postgres_killed_while_pushing_and_pulling_loses_and_parks_nothing()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h54_a_request_given_up_that_still_commits_has_one_effect() {
     let world = World::new().await;
-    let more = world.config_text(&world.folder("here"), "auto = false").replace(r#"timeout = "10s""#, r#"timeout = "1s""#);
+    let more =
+        world.config_text(&world.folder("here"), "auto = false").replace(r#"timeout = "10s""#, r#"timeout = "1s""#);
     let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&more).unwrap()).unwrap();
     let device = crate::support::Device { tidelock, directory: world.folder("here") };
     device.save("tasks", &uuid(1), r#"{"n":1,"code":"once"}"#).await;

@@ -20,7 +20,9 @@ async fn h03_h04_three_thousand_rows_of_one_timestamp_arrive_through_a_capped_se
 async fn h20_page_sizes_around_the_number_of_rows_all_end() {
     for rows in [999_u64, 1_000, 1_001, 2_000] {
         let world = World::new().await;
-        let insert = format!("insert into public.projects (id, name) select gen_random_uuid(), 'x' from generate_series(1, {rows})");
+        let insert = format!(
+            "insert into public.projects (id, name) select gen_random_uuid(), 'x' from generate_series(1, {rows})"
+        );
         world.project.sql(&insert).await.unwrap();
         let device = world.device("here");
         assert_eq!(device.sync().await.pulled, rows);
@@ -76,8 +78,14 @@ async fn h01_a_transaction_that_commits_late_is_found_within_the_overlap() {
     let database = world.project.database_url.clone().unwrap();
     let (slow, connection) = tokio_postgres::connect(&database, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
-    slow.batch_execute(&format!("begin; insert into public.projects (id, name) values ('{}', 'slow')", uuid(1))).await.unwrap();
-    world.project.sql(&format!("insert into public.projects (id, name) values ('{}', 'quick')", uuid(2))).await.unwrap();
+    slow.batch_execute(&format!("begin; insert into public.projects (id, name) values ('{}', 'slow')", uuid(1)))
+        .await
+        .unwrap();
+    world
+        .project
+        .sql(&format!("insert into public.projects (id, name) values ('{}', 'quick')", uuid(2)))
+        .await
+        .unwrap();
     let pull_only = tidelock::SyncRequest { push: false, pull: true };
     device.tidelock.sync(pull_only).await.unwrap();
     assert_eq!(device.records("projects").await.len(), 1);

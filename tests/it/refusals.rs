@@ -100,7 +100,11 @@ async fn a_row_that_row_level_security_denies_is_parked_and_999_arrive() {
     let world = World::new().await;
     let device = users_device(&world).await;
     let documents = (0..1_000).map(|number| {
-        let owner = if number == 500 { format!(r#"{{"title":"x","owner":"{}"}}"#, uuid(9)) } else { r#"{"title":"x"}"#.to_owned() };
+        let owner = if number == 500 {
+            format!(r#"{{"title":"x","owner":"{}"}}"#, uuid(9))
+        } else {
+            r#"{"title":"x"}"#.to_owned()
+        };
         (uuid(number), Document::parse(&owner).unwrap())
     });
     device.tidelock.bulk_save("owned", documents.collect()).await.unwrap();
@@ -130,7 +134,13 @@ async fn h28_a_create_is_an_insert_and_an_update_an_update() {
     device.sync().await;
     device.save("owned", &uuid(1), r#"{"title":"b"}"#).await;
     device.sync().await;
-    let methods: Vec<String> = world.network.requests().into_iter().map(|(method, _)| method).filter(|method| method != "GET" && method != "HEAD").collect();
+    let methods: Vec<String> = world
+        .network
+        .requests()
+        .into_iter()
+        .map(|(method, _)| method)
+        .filter(|method| method != "GET" && method != "HEAD")
+        .collect();
     assert_eq!(methods, ["POST", "PATCH"]);
     assert_eq!(world.value("select title from public.owned").await, "b");
 }

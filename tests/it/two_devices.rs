@@ -74,7 +74,8 @@ async fn h41_numbers_timestamps_and_text_come_back_exact() {
         assert!(sent.is_within(&back), "{sent} came back as {back}");
         assert_eq!(device.field("tasks", &uuid(1), "big").await, "9223372036854775807");
     }
-    let in_database = world.value("select amount::text || ' ' || big || ' ' || (meta#>>'{deep,0}') from public.tasks").await;
+    let in_database =
+        world.value("select amount::text || ' ' || big || ' ' || (meta#>>'{deep,0}') from public.tasks").await;
     assert_eq!(in_database, "1234567890123456789012345678.0123456789 9223372036854775807 9007199254740993");
 }
 
@@ -82,7 +83,11 @@ async fn h41_numbers_timestamps_and_text_come_back_exact() {
 async fn h35_columns_that_this_device_does_not_know_are_kept() {
     let world = World::new().await;
     let device = world.device("here");
-    world.project.sql(&format!("insert into public.tasks (id, title, n) values ('{}', 'theirs', 7)", uuid(1))).await.unwrap();
+    world
+        .project
+        .sql(&format!("insert into public.tasks (id, title, n) values ('{}', 'theirs', 7)", uuid(1)))
+        .await
+        .unwrap();
     device.sync().await;
     device.save("tasks", &uuid(1), r#"{"title":"ours"}"#).await;
     device.sync().await;
@@ -121,4 +126,26 @@ async fn h21_a_child_saved_before_its_parent_waits_for_it() {
     device.sync_until_settled().await;
     assert_eq!(device.tidelock.status().parked, 0);
     assert_eq!(world.rows("tasks").await.len(), 1);
+}
+
+#[tokio::test]
+async fn h39_having_synced_is_remembered_and_never_claimed_too_early() {
+    let world = World::new().await;
+    let device = world.device("here");
+    assert_eq!(device.tidelock.status().last_synced_at, None, "an empty store has not synced");
+    world.network.set_offline(true);
+    assert!(device.tidelock.sync(Default::default()).await.is_err());
+    assert_eq!(device.tidelock.status().last_synced_at, None);
+    world.network.set_offline(false);
+    device.sync().await;
+    let synced = device.tidelock.status().last_synced_at;
+    assert!(synced.is_some());
+    device.tidelock.shutdown().await;
+    let again = tidelock::Tidelock::open(device.tidelock.config()).unwrap();
+    let mut statuses = again.status_stream();
+    let recalled = async {
+        use futures::StreamExt;
+        while statuses.next().await.is_some_and(|status| status.last_synced_at != synced) {}
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), recalled).await.expect("remembered across a restart");
 }

@@ -326,6 +326,12 @@ async fn a_table_without_versions_is_compared_before_it_is_changed() {
             r#"1ours1.50"text""text";2ours2"text""text";3theirs1.50"text""text";5x, (y) "z"1.50"changed""text";6ours1.50"text""changed""#
         )
     );
+    // A JSON text that reads as a number is not equal to itself as a condition.
+    let odd = r#"{"j":"12"}"#;
+    applied(&push_one(&remote, create("plain_rows", "7", odd)).await);
+    let change = on(operation("plain_rows", "7", Action::Update, r#"{"j":"13"}"#), odd, None);
+    applied(&push_one(&remote, change).await);
+    assert_eq!(project.value("select j from plain_rows where id = 7").await.unwrap().as_deref(), Some(r#""13""#));
     let delete = |key: &str, base: &str| on(operation("plain_rows", key, Action::Delete, "{}"), base, None);
     let verdicts = push(
         &remote,

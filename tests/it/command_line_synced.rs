@@ -1,0 +1,126 @@
+//! The command line against the real backend: what scripts rely on, names and exit codes.
+
+use serde_json::{Value, json};
+
+use crate::command_line::Desk;
+use crate::support::{World, uuid};
+
+/// A desk whose configuration leads to this world; it may have a process or not.
+fn desk(world: &World, sync: &str) -> Desk {
+    let text = world.config_text(std::path::Path::new("data"), &format!("auto = false\n{sync}"));
+    Desk::with(&text)
+}
+
+/// Does the same in worlds of its own, with and without a process.
+async fn both_ways(sync: &str, check: impl AsyncFn(&World, &Desk)) {
+    for with_process in [false, true] {
+        let world = World::new().await;
+        let desk = desk(&world, sync);
+        let _process = with_process.then(|| desk.process());
+        check(&world, &desk).await;
+    }
+}
+
+fn synced(desk: &Desk, exit: i32) -> Value {
+    let done = desk.run(&["sync", "--json"]);
+    assert_eq!((done.exit, done.complained.as_str()), (exit, ""), "{}", done.said);
+    serde_json::from_str(&done.said).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_says_what_it_did() {
+    both_ways("", async |world, desk| {
+        desk.ok(&["put", "notes", "a", r#"{"body":"from here"}"#]);
+        world.project.sql("insert into public.notes values ('b', 'from there')").await.unwrap();
+        let pushed = desk.json(&["sync", "--push"]);
+        assert_eq!((&pushed["pushed"], &pushed["pulled"]), (&json!(1), &json!(0)), "{pushed}");
+        let pulled = desk.json(&["sync", "--pull"]);
+        assert_eq!((&pulled["pushed"], &pulled["pulled"]), (&json!(0), &json!(1)), "{pulled}");
+        for name in ["failed", "parked", "conflicts", "requests"] {
+            assert!(pulled[name].is_u64(), "{name}: {pulled}");
+        }
+        assert_eq!(desk.json(&["get", "notes", "b"]), json!({ "id": "b", "body": "from there" }));
+        assert_eq!(world.value("select body from public.notes where id = 'a'").await, "from here");
+        let status = desk.json(&["status"]);
+        assert_eq!((&status["pending"], &status["online"]), (&json!(0), &json!(true)), "{status}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_ends_with_three_until_it_is_mended() {
+    both_ways("", async |world, desk| {
+        desk.ok(&["put", "tasks", &uuid(1), r#"{"title":"bad","n":-1}"#]);
+        desk.ok(&["put", "tasks", &uuid(2), r#"{"title":"good","n":1}"#]);
+        let report = synced(desk, 3);
+        assert_eq!((&report["pushed"], &report["parked"]), (&json!(1), &json!(1)));
+        let parked = desk.json(&["queue", "list", "--state", "parked"]);
+        let (operation, cause) = (&parked[0], &parked[0]["cause"]);
+        assert_eq!((&operation["collection"], &operation["key"]), (&json!("tasks"), &json!(uuid(1))));
+        assert_eq!((&cause["code"], &cause["status"]), (&json!("23514"), &json!(400)), "{cause}");
+        assert!(cause["message"].as_str().unwrap().contains("tasks_n_check"), "{cause}");
+        synced(desk, 3);
+
+        world.project.sql("alter table public.tasks drop constraint tasks_n_check").await.unwrap();
+        assert_eq!(desk.json(&["queue", "redrive", &operation["id"].to_string()]), json!({ "redriven": 1 }));
+        assert_eq!(synced(desk, 0)["pushed"], 1);
+        assert_eq!(world.value("select count(*) from public.tasks").await, "2");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_waits_for_a_decision_that_can_be_taken_back() {
+    both_ways("conflict = 'manual'", async |world, desk| {
+        let id = uuid(1);
+        desk.ok(&["put", "tasks", &id, r#"{"title":"base"}"#]);
+        synced(desk, 0);
+        world.project.sql(&format!("update public.tasks set title = 'there' where id = '{id}'")).await.unwrap();
+        desk.ok(&["put", "tasks", &id, r#"{"title":"here"}"#]);
+        assert_eq!(synced(desk, 3)["conflicts"], 1);
+
+        let open = desk.json(&["conflicts", "list"]);
+        assert_eq!((&open[0]["collection"], &open[0]["key"]), (&json!("tasks"), &json!(id)), "{open}");
+        assert!(open[0]["cause"]["message"].is_string(), "{open}");
+        let conflict = open[0]["id"].to_string();
+        let shown = desk.json(&["conflicts", "show", &conflict]);
+        assert_eq!((&shown["local"]["title"], &shown["remote"]["title"]), (&json!("here"), &json!("there")));
+
+        desk.ok(&["conflicts", "resolve", &conflict, "--take", "remote"]);
+        synced(desk, 0);
+        assert_eq!(desk.json(&["get", "tasks", &id])["title"], "there");
+        desk.ok(&["conflicts", "undo", &conflict]);
+        synced(desk, 0);
+        assert_eq!(world.value("select title from public.tasks").await, "here");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_ends_with_four_and_loses_nothing() {
+    let world = World::new().await;
+    let text = world.config_text(std::path::Path::new("data"), "auto = false");
+    let desk = Desk::with(&text.replace(&world.project.secret_key, "sb_secret_wrong"));
+    desk.ok(&["put", "notes", "a", "{}"]);
+    let said = desk.fails(&["sync"], 4);
+    assert!(said.starts_with("tidelock: the server does not accept the credentials ("), "{said}");
+    assert_eq!(desk.json(&["status"])["pending"], 1);
+    let doctor = desk.run(&["doctor"]);
+    assert!(doctor.exit == 1 && doctor.said.contains("failure  credentials"), "{}", doctor.said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_asks_the_server() {
+    both_ways("", async |world, desk| {
+        let findings = desk.json(&["doctor"]);
+        assert_eq!(findings["healthy"], true, "{findings}");
+        let words = desk.ok(&["doctor"]);
+        for line in ["ok       connection", "ok       credentials", "ok       schema", "ok       clock"] {
+            assert!(words.contains(line), "{line}: {words}");
+        }
+        world.project.sql("alter table public.notes rename to letters; notify pgrst, 'reload schema'").await.unwrap();
+        let doctor = desk.run(&["doctor"]);
+        assert!(doctor.exit == 1 && doctor.said.contains("failure  schema         notes: "), "{}", doctor.said);
+    })
+    .await;
+}
