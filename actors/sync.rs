@@ -12,7 +12,7 @@ use crate::deferred::Deferred;
 use crate::limits::{ACTOR_MAILBOX, TRUSTED_COUNTS};
 use crate::machine::schedule::{Input, Schedule, State, Task};
 use crate::model::{CollectionRules, FaultKind};
-use crate::ports::Clock;
+use crate::ports::{Clock, Reader};
 use crate::round::{self, Crew, Round, RoundReport};
 use crate::status::{SyncPhase, SyncStatus};
 use crate::storage::Perform;
@@ -23,6 +23,11 @@ pub use crate::machine::schedule::Settings;
 
 /// The checkpoint that says when the last round ended well, milliseconds since 1970. No collection has such a name.
 const LAST_SYNCED: &str = "last synced";
+
+/// When the last round ended well is known across restarts, milliseconds since 1970 (H39).
+pub async fn last_synced_ms(reader: &dyn Reader) -> Option<i64> {
+    reader.checkpoints().await.ok()?.get(LAST_SYNCED)?.parse().ok()
+}
 
 /// There may be something to send or to fetch.
 #[derive(Message)]
@@ -145,16 +150,6 @@ impl SyncScheduler {
         }
     }
 
-    /// When the last round ended well is known across restarts (H39).
-    fn recall(&self, context: &mut Context<Self>) {
-        let recalled = self.crew.reader.checkpoints().into_actor(self).map(|checkpoints, sync, _| {
-            let text = checkpoints.ok().and_then(|mut checkpoints| checkpoints.remove(LAST_SYNCED));
-            let last_synced_ms = text.and_then(|text| text.parse().ok());
-            sync.status.send_modify(|status| status.last_synced_ms = status.last_synced_ms.or(last_synced_ms));
-        });
-        context.spawn(recalled);
-    }
-
     fn publish(&self) {
         let phase = match self.schedule.state() {
             State::Waiting { .. } => SyncPhase::Idle,
@@ -204,7 +199,6 @@ impl Actor for SyncScheduler {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(ACTOR_MAILBOX);
-        self.recall(context);
         self.step(Input::Woken, context);
     }
 }

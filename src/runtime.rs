@@ -22,7 +22,7 @@ use tidelock_actors::round::Crew;
 use tidelock_actors::status::SyncStatus;
 use tidelock_actors::storage::{Announcements, Maintain, Storage};
 use tidelock_actors::supervisor::{Care, Health, supervise};
-use tidelock_actors::sync::{Nudge, Settings, SyncScheduler};
+use tidelock_actors::sync::{Nudge, Settings, SyncScheduler, last_synced_ms};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::config::Config;
@@ -146,7 +146,8 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         counts: watched_counts.clone(),
         moved: Arc::new(|| {}),
     };
-    let (report, sync_status) = watch::channel(SyncStatus::default());
+    let (report, sync_status) =
+        watch::channel(SyncStatus { last_synced_ms: last_synced_ms(&*ports.reader).await, ..SyncStatus::default() });
     let sync = supervise(care("sync", ACTOR_MAILBOX, &config, true, seed + 3), |_| {
         SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, seed + 4)
     });

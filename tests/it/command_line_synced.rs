@@ -41,8 +41,7 @@ async fn a_round_says_what_it_did() {
         }
         assert_eq!(desk.json(&["get", "notes", "b"]), json!({ "id": "b", "body": "from there" }));
         assert_eq!(world.value("select body from public.notes where id = 'a'").await, "from here");
-        let status = desk.json(&["status"]);
-        assert_eq!((&status["pending"], &status["online"]), (&json!(0), &json!(true)), "{status}");
+        assert_eq!(desk.json(&["status"])["pending"], 0);
     })
     .await;
 }
@@ -115,8 +114,9 @@ async fn the_doctor_asks_the_server() {
         let findings = desk.json(&["doctor"]);
         assert_eq!(findings["healthy"], true, "{findings}");
         let words = desk.ok(&["doctor"]);
-        for line in ["ok       connection", "ok       credentials", "ok       schema", "ok       clock"] {
-            assert!(words.contains(line), "{line}: {words}");
+        for check in ["connection", "credentials", "schema", "clock"] {
+            let is_ok = words.lines().any(|line| line.split_whitespace().take(2).eq(["ok", check]));
+            assert!(is_ok, "{check}: {words}");
         }
         world.project.sql("alter table public.notes rename to letters; notify pgrst, 'reload schema'").await.unwrap();
         let doctor = desk.run(&["doctor"]);

@@ -38,7 +38,7 @@ struct Run {
 impl Run {
     fn place(&mut self) -> RecordId {
         let collection = ["projects", "tasks", "steps", "notes", "drafts"][self.chance.below(5)];
-        RecordId::new(collection, format!("k{}", self.chance.below(6)))
+        RecordId::new(collection, format!("k{}", self.chance.below(4)))
     }
 
     /// A few fields; some refer to records of other collections.
@@ -47,7 +47,7 @@ impl Run {
         for name in ["a", "b", "parent"] {
             if self.chance.below(2) == 0 {
                 let value = match name {
-                    "parent" => format!(r#""k{}""#, self.chance.below(6)),
+                    "parent" => format!(r#""k{}""#, self.chance.below(4)),
                     _ => format!("{}", self.chance.below(4)),
                 };
                 fields.push(format!(r#""{name}":{value}"#));
@@ -92,7 +92,7 @@ impl Run {
         let sent = Sent { action, patch: if action == Action::Delete { Document::empty() } else { patch.clone() } };
         let cancels = action == Action::Delete && of_record[0].action == Action::Create;
         let fate = match self.chance.below(8) {
-            0 if !cancels => Fate::Parked(refusal("23514")),
+            0 | 4 if !cancels => Fate::Parked(refusal("23514")),
             1 if !cancels => Fate::Charged(refusal("57014")),
             2 if !cancels => {
                 let parked: Vec<_> =
@@ -142,7 +142,7 @@ impl Run {
     }
 
     fn resolution(&mut self, contested: tidelock_actors::model::Contested) -> Resolution {
-        let outcome = match self.chance.below(6) {
+        let outcome = match self.chance.below(4) {
             0 => Outcome::AlreadyThere,
             1 => Outcome::TakeRemote,
             2 => Outcome::Hold,
@@ -154,7 +154,10 @@ impl Run {
 
     /// Somebody's hand on the queue and on conflicts. What cannot be is refused, and nothing else happens.
     fn by_hand(&mut self) {
-        let operations = self.operations();
+        let mut operations = self.operations();
+        if self.chance.below(4) > 0 {
+            operations.retain(|one| one.state == OperationState::Parked);
+        }
         let conflicts = block_on(self.world.reads.conflicts(true)).unwrap();
         let operation = self.chance.pick(&operations).map_or(1, |one| one.id);
         let conflict = self.chance.pick(&conflicts).map_or(1, |one| one.id);
@@ -180,8 +183,8 @@ impl Run {
     fn step(&mut self) {
         match self.chance.below(10) {
             0..=3 => self.change(),
-            4..=6 => self.settle(),
-            7 | 8 => self.observe(),
+            4 | 5 => self.settle(),
+            6 | 7 => self.observe(),
             _ => self.by_hand(),
         }
     }

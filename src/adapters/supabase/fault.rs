@@ -11,6 +11,8 @@ use tidelock_actors::model::{Fault, FaultKind};
 const SHOWN_CHARACTERS: usize = 160;
 /// What PostgreSQL calls a denial, by row-level security or by a missing grant.
 const DENIED: &str = "42501";
+/// A value for a column that the server generates.
+const GENERATED: &str = "428C9";
 
 /// An answer's parts that tell what went wrong.
 pub(super) struct Refusal<'a> {
@@ -112,9 +114,13 @@ pub(super) fn may_concern_one_row(fault: &Fault) -> bool {
     }
 }
 
-/// A missing grant meets every row; `new row violates row-level security` meets one.
+/// A missing grant and a column that only the server fills meet every row; `new row violates row-level security` meets
+/// one.
 fn is_about_the_table(fault: &Fault) -> bool {
-    fault.code.as_deref() == Some(DENIED) && fault.message.starts_with("permission denied")
+    match fault.code.as_deref() {
+        Some(DENIED) => fault.message.starts_with("permission denied"),
+        code => code == Some(GENERATED),
+    }
 }
 
 /// Whether sending anything else now would meet the same fault. A statement that lost a race or waited for a lock
@@ -130,10 +136,11 @@ pub(super) fn concerns_everything(fault: &Fault) -> bool {
 fn kind_of_code(code: &str, status: u16) -> FaultKind {
     match code {
         // As anon a denial is 401, but no other credentials were asked for.
-        DENIED => FaultKind::Refused,
+        DENIED | GENERATED => FaultKind::Refused,
         // 23001 is a parent that may not go before its children.
         "23503" | "23001" => FaultKind::Ordering,
-        "42703" | "42P01" | "3F000" | "PGRST106" | "PGRST202" | "PGRST204" | "PGRST205" => FaultKind::Schema,
+        // 42P10: the key column is no key.
+        "42703" | "42P01" | "42P10" | "3F000" | "PGRST106" | "PGRST202" | "PGRST204" | "PGRST205" => FaultKind::Schema,
         // 25006: a project that ran out of disk is read-only until somebody mends it.
         "25006" | "55P03" | "55006" => FaultKind::Transient,
         "PGRST301" | "PGRST302" | "PGRST303" => FaultKind::Unauthorized,
@@ -256,6 +263,8 @@ mod tests {
             (406, "PGRST106", Schema),
             (400, "42703", Schema),
             (404, "42P01", Schema),
+            (400, "42P10", Schema),
+            (400, "428C9", Refused),
             (400, "P0001", Doubtful),
             (404, "42883", Doubtful),
             (500, "54000", Doubtful),

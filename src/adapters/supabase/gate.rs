@@ -2,23 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use tidelock_actors::limits;
 use tidelock_actors::model::{Fault, FaultKind};
 
 use super::fault::concerns_everything;
 use super::http::{Answer, Link, Question};
 use super::table::Table;
 
+/// How long a batch is worked on. What is settled by then is told in time; the rest is left for another batch.
+const BATCH_DEADLINE: Duration = Duration::from_secs(limits::REMOTE_DEADLINE.as_secs() / 2);
+
 /// A gate to one server, for one batch.
 pub(super) struct Gate<'a> {
     link: &'a Link,
+    opened: Instant,
     closed: OnceLock<Fault>,
     misfits: Mutex<BTreeMap<Arc<str>, Fault>>,
 }
 
 impl<'a> Gate<'a> {
     pub fn new(link: &'a Link) -> Self {
-        Self { link, closed: OnceLock::new(), misfits: Mutex::default() }
+        Self { link, opened: Instant::now(), closed: OnceLock::new(), misfits: Mutex::default() }
     }
 
     /// Sends, unless it is known already what would come back: nothing reaches the server, the credentials are not
@@ -37,6 +43,9 @@ impl<'a> Gate<'a> {
     fn check(&self, table: &Table) -> Result<(), Fault> {
         if let Some(fault) = self.closed.get() {
             return Err(fault.clone());
+        }
+        if self.opened.elapsed() > BATCH_DEADLINE {
+            return Err(Fault::new(FaultKind::Transient, "the server is slow; the rest is left for another batch"));
         }
         let misfits = self.misfits.lock().unwrap_or_else(PoisonError::into_inner);
         misfits.get(&table.name).map_or(Ok(()), |fault| Err(fault.clone()))

@@ -25,7 +25,7 @@ const STALE_CONNECTIONS: usize = 3;
 /// How long reaching the server may take, of the whole deadline.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadlines that an answer may take in all, as long as each part of it comes within one: a slow line still moves.
-const PATIENCE: u32 = 10;
+const PATIENCE: u32 = 4;
 /// How long an unused connection is kept; shorter than any gateway keeps it.
 const IDLE_CONNECTION: Duration = Duration::from_secs(45);
 
@@ -125,7 +125,7 @@ impl Link {
     /// the deadline.
     pub async fn send(&self, question: Question<'_>) -> Result<Answer, Fault> {
         let request = self.request(question)?;
-        within(self.timeout * PATIENCE, self.exchange(request)).await?
+        within(self.timeout.saturating_mul(PATIENCE), self.exchange(request)).await?
     }
 
     fn request(&self, question: Question<'_>) -> Result<reqwest::Request, Fault> {

@@ -73,11 +73,16 @@ pub(super) async fn probe(plain: &Plain) -> Result<(), Fault> {
     };
     let answer = match plain.link.send(question).await {
         Ok(answer) => answer,
-        Err(fault) if matches!(fault.kind, FaultKind::Transient | FaultKind::Unauthorized) => return Err(fault),
-        Err(_) => return Ok(()),
+        Err(fault) if is_an_answer(&fault) => return Ok(()),
+        Err(fault) => return Err(fault),
     };
     let is_json = serde_json::from_slice::<&RawValue>(&answer.body).is_ok();
     if is_json { Ok(()) } else { Err(fault::not_json(answer.status, &answer.body)) }
+}
+
+/// Only PostgREST and PostgreSQL have codes; a 404 without one is somebody else's.
+fn is_an_answer(fault: &Fault) -> bool {
+    !matches!(fault.kind, FaultKind::Transient | FaultKind::Unauthorized) && fault.code.is_some()
 }
 
 #[cfg(test)]

@@ -82,11 +82,17 @@ async fn page(plain: &Plain, table: &Table, place: &mut Place, request: &PullReq
         columns::rows(&answer.body, &table.key, version).map_err(|_| fault::not_json(answer.status, &answer.body))?;
     let times = Times { began: answer.began, ended: answer.ended };
     match rows.last() {
+        Some(last) if place.last() == Some((last.version.as_deref(), &last.key)) => return Err(the_same_page_again()),
         Some(last) => place.advance(last.version.as_deref(), &last.key, times),
         None => place.finish(request.round, times, plain.stride.overlap),
     }
     table.learn_page(rows.len(), answer.body.len(), most);
     Ok(observed(table, rows))
+}
+
+/// Without this a server that reads the conditions otherwise than meant would be asked for ever.
+fn the_same_page_again() -> Fault {
+    Fault::new(FaultKind::Doubtful, "the server gave the same page again; does the collection's filter order or limit?")
 }
 
 fn query(table: &Table, version: Option<&str>, place: &Place, limit: usize) -> Query {
@@ -102,17 +108,16 @@ fn query(table: &Table, version: Option<&str>, place: &Place, limit: usize) -> Q
         .with_filter(&after(table, version, place))
 }
 
-/// The conditions for what comes after the place. The plain bound beside `or=(…)` lets the index begin there (H53).
+/// The conditions for what comes after the place. The plain bound beside `or(…)` lets the index begin there (H53).
 fn after(table: &Table, version: Option<&str>, place: &Place) -> String {
     let key = table.key.as_str();
     match (version, place.last()) {
-        (Some(version), Some((Some(last), last_key))) => format!(
-            "{}&or=({},and({},{}))",
-            condition(version, "gte", last),
-            nested(version, "gt", last),
-            nested(version, "eq", last),
-            nested(key, "gt", last_key),
-        ),
+        (Some(version), Some((Some(last), last_key))) => {
+            let later = nested(version, "gt", last);
+            let same = format!("and({},{})", nested(version, "eq", last), nested(key, "gt", last_key));
+            // Named differently from an `or` of the collection's filter: not every server reads both.
+            format!("{}&and=(or({later},{same}))", condition(version, "gte", last))
+        }
         // A place from before the table had this column, or from the end of the walk before.
         (Some(version), Some((None, _)) | None) => match place.bound() {
             Some(bound) => condition(version, "gte", bound),
@@ -161,8 +166,8 @@ mod tests {
         place.advance(Some("2026-11-22T10:00:00.000001+00:00"), "a,(b", times());
         assert_eq!(
             after(&table, Some("updated_at"), &place),
-            "updated_at=gte.2026-11-22T10:00:00.000001%2B00:00&or=(updated_at.gt.2026-11-22T10:00:00.000001%2B00:00,\
-             and(updated_at.eq.2026-11-22T10:00:00.000001%2B00:00,id.gt.%22a,(b%22))"
+            "updated_at=gte.2026-11-22T10:00:00.000001%2B00:00&and=(or(updated_at.gt.2026-11-22T10:00:00.000001%2B00:00,\
+             and(updated_at.eq.2026-11-22T10:00:00.000001%2B00:00,id.gt.%22a,(b%22)))"
         );
         place.finish(1, times(), Duration::from_secs(60));
         assert_eq!(after(&table, Some("updated_at"), &place), "updated_at=gte.1970-01-01T00:15:40Z");

@@ -19,7 +19,6 @@ use super::table::same_version;
 
 /// Requests under way at once; all of them are about different records.
 const WIDTH: usize = 6;
-/// Bytes of a request line that fields tied to may take; what does not fit is left out.
 const RETURN: &str = "return=representation";
 
 /// What must still be so for a change to take effect.
@@ -135,12 +134,33 @@ fn cannot_compare(fault: &Fault) -> bool {
 /// Tells of changes that met no row, by what the server has in its place.
 async fn look_at(desk: &Desk<'_>, action: Action, attempts: &[Attempt<'_>], unmoved: &[usize]) -> Verdicts {
     let jobs = unmoved.iter().map(|at| attempts[*at].job);
-    match read_in_place(desk, jobs.clone()).await {
-        Err(fault) => all_failed(jobs, &fault),
-        Ok(mut rows) => unmoved
-            .iter()
-            .map(|at| (attempts[*at].job.at, judge(desk, action, &attempts[*at], rows.remove(attempts[*at].job.key))))
-            .collect(),
+    let mut rows = match read_in_place(desk, jobs.clone()).await {
+        Err(fault) => return all_failed(jobs, &fault),
+        Ok(rows) => rows,
+    };
+    let mut verdicts = Vec::with_capacity(unmoved.len());
+    for attempt in unmoved.iter().map(|at| &attempts[*at]) {
+        let row = rows.remove(attempt.job.key);
+        let verdict = match &attempt.tie {
+            Tie::Fields(_) if row.as_ref().is_some_and(|row| is_the_same_row(attempt, row)) => {
+                insist(desk, action, attempt, row).await
+            }
+            Tie::Version(_) | Tie::Fields(_) | Tie::Nothing => judge(desk, action, attempt, row),
+        };
+        verdicts.push((attempt.job.at, verdict));
+    }
+    verdicts
+}
+
+/// The row is as it was read, and yet did not meet its own values: some types are not equal to their own text. It is
+/// changed by its key alone; if even that meets nothing, it was a denial.
+async fn insist(desk: &Desk<'_>, action: Action, attempt: &Attempt<'_>, row: Option<Seen>) -> Verdict {
+    match ask(desk, action, attempt, &key_is(desk, attempt)).await {
+        Err(fault) => Verdict::Failed(fault),
+        Ok(mut changed) => match changed.remove(attempt.job.key) {
+            Some(version) => Verdict::Applied { version, document: None },
+            None => judge(desk, action, attempt, row),
+        },
     }
 }
 

@@ -131,8 +131,8 @@ async fn look_at(desk: &Desk<'_>, jobs: &[Job<'_>], left: &[usize], verdicts: &m
     }
 }
 
-/// The server's rows at these operations' keys, with every column that the operations set; the collection's filter
-/// does not narrow what is there.
+/// The server's rows at these operations' keys, with every column that the operations set or were made on; the
+/// collection's filter does not narrow what is there.
 pub(super) async fn read_in_place<'a>(
     desk: &Desk<'_>,
     jobs: impl Iterator<Item = &'a Job<'a>> + Clone,
@@ -140,7 +140,8 @@ pub(super) async fn read_in_place<'a>(
     let fields: Vec<Cow<'_, str>> = if desk.table.rules.columns.is_empty() {
         Vec::new()
     } else {
-        jobs.clone().flat_map(|job| field_names(job.patch)).collect()
+        let known = |job: &'a Job<'a>| [Some(job.patch), job.base.as_deref()].into_iter().flatten();
+        jobs.clone().flat_map(known).flat_map(field_names).collect()
     };
     let set = fields.iter().map(|field| desk.table.names.column(field));
     let selection = desk.table.selection(desk.version, set);

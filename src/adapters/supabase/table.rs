@@ -9,7 +9,8 @@ use tidelock_actors::document::{Document, instant};
 use tidelock_actors::model::{CollectionRules, Fault, FaultKind};
 use tokio::sync::OnceCell;
 
-use super::columns::Names;
+use super::columns::{self, Names};
+use super::fault;
 use super::http::{Link, Question};
 use super::request_line::{self, Query, encode, encode_written};
 
@@ -76,7 +77,9 @@ impl Table {
     async fn ask_for_version(&self, link: &Link) -> Result<bool, Fault> {
         let ask = async |columns: &[&str]| {
             let select = request_line::identifiers(columns.iter().copied());
-            link.send(self.read(&Query::default().with("select", &select).with("limit", "0"))).await.map(drop)
+            let answer = link.send(self.read(&Query::default().with("select", &select).with("limit", "0"))).await?;
+            let rows = columns::rows(&answer.body, &self.key, None);
+            rows.map(drop).map_err(|_| fault::not_json(answer.status, &answer.body))
         };
         if self.rules.version.is_empty() || self.rules.version == self.key {
             return ask(&[&self.key]).await.map(|()| false);
