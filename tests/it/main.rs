@@ -14,6 +14,7 @@ mod conflicts;
 mod kill;
 mod outages;
 mod paging;
+mod plain_remote;
 mod refusals;
 mod storm;
 mod support;

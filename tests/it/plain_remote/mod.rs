@@ -1,7 +1,5 @@
 //! The plain mode's `Remote` against the real backend: what the port promises, request by request.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-
 mod faults;
 mod pull;
 mod push;
