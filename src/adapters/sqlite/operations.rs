@@ -229,7 +229,7 @@ impl Batch<'_> {
                  depends_on = NULL WHERE seq = ?1",
             )?;
             renumber.execute(params![operation.sequence, sequence, transaction])?;
-
+            self.point_dependants(operation.sequence, Some(sequence))?;
             self.tally.count_operation(operation.at, OperationState::Parked, -1);
             self.tally.count_operation(operation.at, OperationState::Pending, 1);
         }
