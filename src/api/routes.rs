@@ -245,3 +245,21 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_address_is_documented() {
+        let documentation = include_str!("../../docs/local-api.md");
+        let addresses: Vec<_> = include_str!("routes.rs")
+            .split("at(\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .filter(|address| address.starts_with('/'))
+            .collect();
+        assert!(addresses.len() > 10, "{addresses:?}");
+        for address in addresses {
+            assert!(documentation.contains(&format!(" /v1{address}`")), "{address} is missing in docs/local-api.md");
+        }
+    }
+}

@@ -400,6 +400,21 @@ fn h37_a_second_owner_is_told_who_the_first_one_is() {
 }
 
 #[test]
+fn a_taken_port_is_named_and_mended_by_another_one() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let desk = Desk::with(&CONFIG.replace("127.0.0.1:0", &address));
+    let done = desk.run(&["run"]);
+    let said = done.complained.lines().last().unwrap_or_default();
+    assert!(
+        done.exit == 1 && said.starts_with(&format!("tidelock: the local API cannot listen on {address} (")),
+        "{said}"
+    );
+    assert!(said.contains("set api.bind to another port"), "{said}");
+    desk.ok(&["put", "runs", "a", "{}"]);
+}
+
+#[test]
 fn commands_at_the_same_time_take_turns() {
     let desk = Desk::new();
     let children: Vec<_> = (0..8)
