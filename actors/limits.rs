@@ -34,8 +34,6 @@ pub const ASK_DEADLINE: Duration = Duration::from_secs(60);
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a degraded part is tried again.
 pub const DEGRADED_RETRY: Duration = Duration::from_secs(60);
-/// How far back a plain pull looks for transactions that committed late.
-pub const OVERLAP: Duration = Duration::from_secs(60);
 /// How long local writes gather before they are sent.
 pub const NUDGE_DELAY: Duration = Duration::from_millis(100);
 /// How long refused credentials are left alone, unless new ones are given.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use actix::{Arbiter, System};
 use tidelock_actors::conflict::ConflictResolver;
 use tidelock_actors::limits::{
-    ACTOR_MAILBOX, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, STATUS_PAUSE, STORAGE_MAILBOX, WATCH_BACKLOG,
+    ACTOR_MAILBOX, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STATUS_PAUSE, STORAGE_MAILBOX, WATCH_BACKLOG,
 };
 use tidelock_actors::machine::backoff::Backoff;
 use tidelock_actors::machine::intensity::Allowance;
@@ -235,6 +235,8 @@ fn nudge_when_there_is_something_to_send(mut turns: watch::Receiver<u64>, sync: 
     actix::spawn(async move {
         while turns.changed().await.is_ok() {
             sync.hint(Nudge);
+            // Savers need not wake this thread for each save.
+            tokio::time::sleep(NUDGE_DELAY).await;
         }
     });
 }

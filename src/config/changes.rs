@@ -32,6 +32,22 @@ pub fn changes_needing_restart(old: &Config, new: &Config) -> Vec<String> {
     changed
 }
 
+impl Config {
+    /// Takes over what takes effect while running; the rest stays as it is in force.
+    pub(crate) fn adopt(&mut self, new: Self) {
+        let overlap = self.sync.overlap;
+        self.sync = new.sync;
+        self.sync.overlap = overlap;
+        self.log = new.log;
+        self.remote.access_token = new.remote.access_token;
+        for (name, collection) in &mut self.collections {
+            if let Some(new) = new.collections.get(name) {
+                collection.conflict = new.conflict;
+            }
+        }
+    }
+}
+
 fn exposed(secret: &Option<SecretString>) -> Option<&str> {
     secret.as_ref().map(ExposeSecret::expose_secret)
 }
@@ -43,4 +59,25 @@ fn is_reloaded(key: &str, old: &Config, new: &Config) -> bool {
         .is_some_and(|name| old.collections.contains_key(name) && new.collections.contains_key(name));
     let is_reloaded = RELOADED.iter().any(|reloaded| key.starts_with(reloaded)) && !NOT_RELOADED.contains(&key);
     is_strategy || is_reloaded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lists above and `adopt` must say the same.
+    #[test]
+    fn what_is_adopted_is_what_needs_no_restart() {
+        let old = Config::from_toml("[collections.a]\ntable = \"a\"").unwrap();
+        let text = "[sync]\ninterval = \"7s\"\noverlap = \"9s\"\nmax_retries = 9\n[log]\nlevel = \"debug\"\n\
+                    [api]\nbind = \"127.0.0.1:9\"\n[remote]\nurl = \"http://x\"\naccess_token = \"t\"\n\
+                    [collections.a]\ntable = \"a\"\nconflict = \"manual\"";
+        let new = Config::from_toml(text).unwrap();
+        let mut in_force = old.clone();
+        in_force.adopt(new.clone());
+        assert_eq!(changes_needing_restart(&old, &in_force), [""; 0], "only what reloads was adopted");
+        let waiting = ["api.bind", "remote.url", "sync.overlap"];
+        assert_eq!(changes_needing_restart(&in_force, &new), waiting);
+        assert_eq!(changes_needing_restart(&old, &new), waiting);
+    }
 }

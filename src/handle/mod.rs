@@ -230,14 +230,16 @@ impl Tidelock {
     /// Takes over what can change while running; returns the changed keys that wait for a restart.
     pub async fn reconfigure(&self, config: Config) -> Result<Vec<String>, Error> {
         config.validate()?;
-        let needs_restart = changes_needing_restart(&self.config(), &config);
-        let rules = with_strategies_of(&self.inner.rules, &config.rules());
+        let mut in_force = self.config();
+        let needs_restart = changes_needing_restart(&in_force, &config);
+        in_force.adopt(config);
+        let rules = with_strategies_of(&self.inner.rules, &in_force.rules());
         let parts = &self.inner.parts;
-        parts.queue.ask(queue::Configure { max_retries: config.sync.max_retries }).await?;
+        parts.queue.ask(queue::Configure { max_retries: in_force.sync.max_retries }).await?;
         parts.resolver.ask(conflict::Configure(rules.to_vec())).await?;
-        parts.sync.ask(sync::Configure { settings: sync_settings(&config), rules }).await?;
-        self.set_access_token(config.remote.access_token.clone());
-        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        parts.sync.ask(sync::Configure { settings: sync_settings(&in_force), rules }).await?;
+        self.set_access_token(in_force.remote.access_token.clone());
+        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = in_force;
         Ok(needs_restart)
     }
 

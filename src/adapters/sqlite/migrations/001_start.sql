@@ -20,6 +20,7 @@ CREATE UNIQUE INDEX tl_records_place ON tl_records (collection, key);
 
 -- The outbox. A sequence is never used again: the newest one is kept in `tl_counters`.
 -- `state` is pending (to be sent), parked (set aside with its cause) or held (its record has an open conflict).
+-- All stamps here are hybrid logical time: `datetime((stamp >> 16) / 1000, 'unixepoch')` is when it was made.
 CREATE TABLE tl_operations (
   seq            INTEGER PRIMARY KEY,
   transaction_id INTEGER NOT NULL,
@@ -32,8 +33,7 @@ CREATE TABLE tl_operations (
   state          TEXT NOT NULL,
   attempts       INTEGER NOT NULL DEFAULT 0,
   cause          TEXT,
-  depends_on     INTEGER,
-  created_at     TEXT GENERATED ALWAYS AS (strftime('%Y-%m-%dT%H:%M:%fZ', (stamp >> 16) / 1000.0, 'unixepoch')) VIRTUAL
+  depends_on     INTEGER
 ) STRICT;
 
 CREATE INDEX tl_operations_record ON tl_operations (record);
