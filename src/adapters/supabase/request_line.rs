@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_line_stays_below_the_limit() {
+    fn h49_a_whole_line_stays_below_the_limit() {
         let keys: Vec<String> = (0..1_000).map(|n| format!("schlüssel, nummer {n}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let query = Query::default().with("select", "id,updated_at");
