@@ -27,6 +27,8 @@ pub(super) struct Batch<'a> {
     pub(super) discovered: Vec<(Index, String)>,
     /// The local transaction at work, by its first operation, once it has one.
     pub(super) transaction: Option<i64>,
+    /// Whether the last record looked for was not there: then the next one is made without looking first.
+    pub(super) expects_new: bool,
 }
 
 impl Batch<'_> {
@@ -53,6 +55,12 @@ impl Batch<'_> {
     /// The counts of a collection with what this commit has done so far.
     pub(super) fn counts(&self, at: Index) -> CollectionCounts {
         self.tally.counts(self.counters, self.collections, at)
+    }
+
+    /// Whether there is any operation on any record of a collection.
+    pub(super) fn has_operations(&self, at: Index) -> bool {
+        let CollectionCounts { pending, parked, conflicts, .. } = self.counts(at);
+        pending + parked + conflicts > 0
     }
 
     /// Performs `work`; where it answers `false`, everything it wrote is taken back.

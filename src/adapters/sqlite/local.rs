@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::collections::Place;
 use super::faults::Failure;
 use super::operations::{NewOperation, OperationState};
-use super::records::{Cause, Record, State};
+use super::records::{Cause, Newest, Record, State};
 
 impl Batch<'_> {
     /// Performs a local transaction.
@@ -69,7 +69,12 @@ impl Batch<'_> {
         let fields = document.fields();
         let keyed = self.keyed(place, document, &fields)?;
         self.discover(place.at, &fields);
-        match self.find(place)? {
+        if self.expects_new && self.create(place, &keyed, stamp)? {
+            return Ok(true);
+        }
+        let found = self.find(place)?;
+        self.expects_new = found.is_none();
+        match found {
             None => self.create(place, &keyed, stamp),
             Some(record) => match &record.state.document {
                 None => self.bring_back(place, &record, &keyed, stamp),
@@ -96,9 +101,11 @@ impl Batch<'_> {
         }
     }
 
+    /// Makes a record; `false` where there is one already.
     fn create(&mut self, place: Place<'_>, document: &Document, stamp: Stamp) -> Result<bool, Failure> {
         let is_sent = self.is_sent(place);
-        let row = self.insert(place, &State::here(document.clone()), is_sent, Cause::local(stamp))?;
+        let here = State::here(document.clone());
+        let Some(row) = self.insert(place, &here, is_sent, Cause::local(stamp))? else { return Ok(false) };
         if is_sent {
             let state = OperationState::Pending;
             self.enqueue(NewOperation { place, row, action: Action::Create, patch: document, stamp, state })?;
@@ -114,8 +121,8 @@ impl Batch<'_> {
         document: &Document,
         stamp: Stamp,
     ) -> Result<bool, Failure> {
-        let after = State { document: Some(document.clone()), ..record.state.clone() };
-        self.send(place, record, &after, Action::Create, document, stamp)?;
+        let newest = self.newest(place, record)?;
+        self.send(place, record, newest, Some(document), Action::Create, document, stamp)?;
         Ok(true)
     }
 
@@ -138,10 +145,10 @@ impl Batch<'_> {
         merged.extend(changes);
         let document = Document::from_fields(merged);
         check_size(place.id, &document)?;
-        let was_sent = record.state.base.is_some() || record.newest.is_some();
-        let action = if was_sent { Action::Update } else { Action::Create };
-        let after = State { document: Some(document.clone()), ..record.state.clone() };
-        self.send(place, record, &after, action, if was_sent { &patch } else { &document }, stamp)?;
+        let newest = self.newest(place, record)?;
+        let was_sent = record.state.base.is_some() || newest.is_some();
+        let (action, asked) = if was_sent { (Action::Update, &patch) } else { (Action::Create, &document) };
+        self.send(place, record, newest, Some(&document), action, asked, stamp)?;
         Ok(true)
     }
 
@@ -149,12 +156,12 @@ impl Batch<'_> {
         let Some(record) = self.find(place)?.filter(|record| record.state.document.is_some()) else {
             return Ok(false);
         };
-        if record.state.base.is_none() && record.newest.is_none() {
+        let newest = self.newest(place, &record)?;
+        if record.state.base.is_none() && newest.is_none() {
             self.replace(place, &record, &State::nowhere(), false, true, Cause::local(stamp))?;
             return Ok(true);
         }
-        let after = State { document: None, ..record.state.clone() };
-        self.send(place, &record, &after, Action::Delete, &Document::empty(), stamp)?;
+        self.send(place, &record, newest, None, Action::Delete, &Document::empty(), stamp)?;
         Ok(true)
     }
 
@@ -164,17 +171,18 @@ impl Batch<'_> {
         &mut self,
         place: Place<'_>,
         record: &Record,
-        after: &State,
+        newest: Option<Newest>,
+        document: Option<&Document>,
         action: Action,
         patch: &Document,
         stamp: Stamp,
     ) -> Result<(), Failure> {
-        let cause = Cause::local(stamp);
-        if !self.is_sent(place) && record.newest.is_none() {
-            let after = State { document: after.document.clone(), ..State::nowhere() };
+        let (cause, document) = (Cause::local(stamp), document.cloned());
+        if !self.is_sent(place) && newest.is_none() {
+            let after = State { document, ..State::nowhere() };
             return self.replace(place, record, &after, false, true, cause);
         }
-        let state = match record.newest.map(|newest| newest.state) {
+        let state = match newest.map(|newest| newest.state) {
             None | Some(OperationState::Pending) => OperationState::Pending,
             Some(OperationState::Held) => OperationState::Held,
             Some(OperationState::Parked) => {
@@ -183,7 +191,9 @@ impl Batch<'_> {
                 OperationState::Pending
             }
         };
-        self.replace(place, record, after, true, true, cause)?;
+        let State { base, version, confirmed, .. } = &record.state;
+        let after = State { document, base: base.clone(), version: version.clone(), confirmed: *confirmed };
+        self.replace(place, record, &after, true, true, cause)?;
         self.enqueue(NewOperation { place, row: record.row, action, patch, stamp, state })?;
         Ok(())
     }

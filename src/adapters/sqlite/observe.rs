@@ -46,8 +46,7 @@ impl Batch<'_> {
             if last.is_some_and(|(seen, _)| seen == name) {
                 continue;
             }
-            let counts = self.counts(self.collections.find(name)?);
-            let contests = counts.pending + counts.parked + counts.conflicts > 0;
+            let contests = self.has_operations(self.collections.find(name)?);
             last = Some((name, contests));
             if contests {
                 return Ok(true);
@@ -92,17 +91,19 @@ impl Batch<'_> {
         cause: Cause,
         harvest: &mut Harvest,
     ) -> Result<(), Failure> {
-        let Some(record) = self.find(place)? else {
-            if let RemoteState::Present { document, version } = remote {
-                self.insert(place, &State::of_server(document.clone(), version.clone()), false, cause)?;
-                harvest.changed.push(place.id.clone());
-            }
+        if self.expects_new && self.take_new(place, remote, cause, harvest)? {
+            return Ok(());
+        }
+        let found = self.find(place)?;
+        self.expects_new = found.is_none();
+        let Some(record) = found else {
+            self.take_new(place, remote, cause, harvest)?;
             return Ok(());
         };
         if is_known(&record, remote) {
             return Ok(());
         }
-        let Some(newest) = record.newest else {
+        let Some(newest) = self.newest(place, &record)? else {
             if self.take_clean(place, &record, remote, cause)? {
                 harvest.changed.push(place.id.clone());
             }
@@ -116,7 +117,7 @@ impl Batch<'_> {
         }
         match resolution.filter(|resolution| holds(resolution, newest, remote)) {
             Some(resolution) => {
-                let settled = self.resolve(place, &record, resolution, cause)?;
+                let settled = self.resolve(place, &record, newest, resolution, cause)?;
                 harvest.conflicts += u64::from(settled.is_conflict);
                 if settled.changed {
                     harvest.changed.push(place.id.clone());
@@ -125,6 +126,23 @@ impl Batch<'_> {
             None => harvest.contested.push(contested(place, &record, newest, remote)),
         }
         Ok(())
+    }
+
+    /// A row that was never seen; `false` where there is a record already.
+    fn take_new(
+        &mut self,
+        place: Place<'_>,
+        remote: &RemoteState,
+        cause: Cause,
+        harvest: &mut Harvest,
+    ) -> Result<bool, Failure> {
+        let RemoteState::Present { document, version } = remote else { return Ok(false) };
+        let state = State::of_server(document.clone(), version.clone());
+        let is_new = self.insert(place, &state, false, cause)?.is_some();
+        if is_new {
+            harvest.changed.push(place.id.clone());
+        }
+        Ok(is_new)
     }
 
     /// Nothing of ours stands on the record: the row is what it becomes.

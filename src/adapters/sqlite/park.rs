@@ -170,6 +170,10 @@ impl Batch<'_> {
 
     /// What waited for an operation that is through may go.
     pub(super) fn release_dependants(&mut self, sequence: Sequence) -> Result<(), Failure> {
+        let mut waiting = self.collections.iter().map(|(at, _)| self.counts(at));
+        if waiting.all(|counts| counts.parked + counts.conflicts == 0) {
+            return Ok(());
+        }
         let mut statement = self.connection.prepare_cached("SELECT record FROM tl_operations WHERE depends_on = ?1")?;
         let records = statement.query_map([sequence], |row| row.get(0))?.collect::<Result<BTreeSet<i64>, _>>()?;
         if records.is_empty() {

@@ -98,9 +98,6 @@ pub(super) struct Record {
     pub(super) round: Option<i64>,
     /// How often its document was replaced.
     pub(super) revision: i64,
-    /// The newest operation on it. Operations that are parked or held are always the last ones of their
-    /// record, so this one's state tells whether there are any.
-    pub(super) newest: Option<Newest>,
 }
 
 /// The newest operation of a record.
@@ -115,16 +112,14 @@ pub(super) struct Newest {
 }
 
 const FIND: &str = "
-    SELECT r.id, r.document, r.server_document, r.version, r.on_server, r.confirmed, r.origin, r.stamp, r.round,
-           r.revision, o.seq, o.state, o.stamp
-    FROM tl_records r
-    LEFT JOIN tl_operations o ON o.seq = (SELECT max(seq) FROM tl_operations WHERE record = r.id)
-    WHERE r.collection = ?1 AND r.key = ?2";
+    SELECT id, document, server_document, version, on_server, confirmed, origin, stamp, round, revision
+    FROM tl_records WHERE collection = ?1 AND key = ?2";
 
 const INSERT: &str = "
     INSERT INTO tl_records (collection, key, document, server_document, version, on_server, confirmed, origin, stamp,
                             round, revision)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)
+    ON CONFLICT (collection, key) DO NOTHING";
 
 const UPDATE: &str = "
     UPDATE tl_records SET document = ?2, server_document = ?3, version = ?4, on_server = ?5, confirmed = ?6,
@@ -137,16 +132,8 @@ pub(super) fn document(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
-    let newest = match row.get::<_, Option<Sequence>>(10)? {
-        Some(sequence) => Some(Newest { sequence, state: row.get(11)?, stamp: Stamp(row.get(12)?) }),
-        None => None,
-    };
     let (seen, on_server) = (document(row, 1)?, row.get(4)?);
-    let base = match (on_server, newest) {
-        (false, _) => None,
-        (true, None) => seen.clone(),
-        (true, Some(_)) => document(row, 2)?,
-    };
+    let base = if on_server { document(row, 2)?.or_else(|| seen.clone()) } else { None };
     Ok(Record {
         row: row.get(0)?,
         state: State { document: seen, base, version: row.get(3)?, confirmed: row.get(5)? },
@@ -154,7 +141,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         stamp: row.get(7)?,
         round: row.get(8)?,
         revision: row.get(9)?,
-        newest,
     })
 }
 
@@ -179,16 +165,29 @@ impl Batch<'_> {
         Ok(statement.query_row(params![place.id.collection, place.id.key], read).optional()?)
     }
 
-    /// Makes a record and tells its row.
+    /// The newest operation on a record. Operations that are parked or held are always the last ones of their
+    /// record, so this one's state tells whether there are any.
+    pub(super) fn newest(&self, place: Place<'_>, record: &Record) -> Result<Option<Newest>, Failure> {
+        if !self.has_operations(place.at) {
+            return Ok(None);
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq, state, stamp FROM tl_operations WHERE record = ?1 ORDER BY seq DESC LIMIT 1",
+        )?;
+        let read = |row: &Row<'_>| Ok(Newest { sequence: row.get(0)?, state: row.get(1)?, stamp: Stamp(row.get(2)?) });
+        Ok(statement.query_row([record.row], read).optional()?)
+    }
+
+    /// Makes a record and tells its row; `None` where there is one already, which stays as it is.
     pub(super) fn insert(
         &mut self,
         place: Place<'_>,
         state: &State,
         has_operations: bool,
         cause: Cause,
-    ) -> Result<i64, Failure> {
+    ) -> Result<Option<i64>, Failure> {
         let mut statement = self.connection.prepare_cached(INSERT)?;
-        let row = statement.insert(params![
+        let inserted = statement.execute(params![
             place.id.collection,
             place.id.key,
             state.document.as_ref().map(Document::as_str),
@@ -200,10 +199,12 @@ impl Batch<'_> {
             cause.stamp.0,
             cause.round,
         ])?;
-        self.tally.count_record(place.at, i64::from(state.document.is_some()));
-        self.tally.count_on_server(place.at, i64::from(state.base.is_some()));
+        if inserted == 0 {
+            return Ok(None);
+        }
+        self.count(place, &State::nowhere(), state);
         self.tally.see(place.at, cause.stamp);
-        Ok(row)
+        Ok(Some(self.connection.last_insert_rowid()))
     }
 
     /// Makes the record what `after` says; a record of which nothing is left is removed. `changed` tells

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::collections::Place;
 use super::faults::Failure;
 use super::operations::{NewOperation, OperationState};
-use super::records::{Cause, Origin, Record, State, document, same};
+use super::records::{Cause, Newest, Origin, Record, State, document, same};
 
 /// What carrying out a decision came to.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,7 @@ impl Batch<'_> {
         &mut self,
         place: Place<'_>,
         record: &Record,
+        newest: Newest,
         resolution: &Resolution,
         cause: Cause,
     ) -> Result<Settled, Failure> {
@@ -63,7 +64,7 @@ impl Batch<'_> {
             }
             Outcome::Keep(kept) => {
                 let cause = Cause { origin: Origin::Resolution, ..cause };
-                let (after, changed) = self.keep(place, record, remote, kept.as_ref(), cause)?;
+                let (after, changed) = self.keep(place, record, newest, remote, kept.as_ref(), cause)?;
                 let ours = same(after.document.as_ref(), record.state.document.as_ref());
                 let winner = if ours { "local" } else { "merged" };
                 let ending = Ending { winner, result: after.document.as_ref() };
@@ -111,6 +112,7 @@ impl Batch<'_> {
         &mut self,
         place: Place<'_>,
         record: &Record,
+        newest: Newest,
         remote: &RemoteState,
         kept: Option<&Document>,
         cause: Cause,
@@ -132,7 +134,6 @@ impl Batch<'_> {
         };
         let changed = !same(document.as_ref(), record.state.document.as_ref());
         let after = State { document, base: base.cloned(), version, confirmed: true };
-        let stamp = record.newest.map_or(cause.stamp, |newest| newest.stamp);
         let operations = self.operations_of(record.row)?;
         for operation in &operations {
             self.dequeue(place.at, operation)?;
@@ -141,7 +142,7 @@ impl Batch<'_> {
         let replacement = match asked {
             Some((action, patch)) => {
                 self.transaction = None;
-                let (row, state) = (record.row, OperationState::Pending);
+                let (row, state, stamp) = (record.row, OperationState::Pending, newest.stamp);
                 Some(self.enqueue(NewOperation { place, row, action, patch: &patch, stamp, state })?)
             }
             None => None,
@@ -257,7 +258,7 @@ impl Batch<'_> {
         let place = self.collections.place(&id)?;
         let gone = || Failure::not_found(format!("the record {id} of conflict {conflict} is gone"));
         let record = self.find(place)?.ok_or_else(gone)?;
-        let newest = record.newest.ok_or_else(gone)?;
+        let newest = self.newest(place, &record)?.ok_or_else(gone)?;
         let outcome = match choice {
             Choice::Local => Outcome::Keep(record.state.document.as_ref().map(|local| self.unstamped(place, local))),
             Choice::Remote => Outcome::TakeRemote,
@@ -274,7 +275,7 @@ impl Batch<'_> {
         let resolution = Resolution { contested, outcome, strategy: "manual".to_owned() };
         let cause = Cause { origin: Origin::Resolution, stamp: self.now, round: None };
         let count = self.operations_of(record.row)?.len() as u64;
-        let settled = self.resolve(place, &record, &resolution, cause)?;
+        let settled = self.resolve(place, &record, newest, &resolution, cause)?;
         Ok(Written::Moved { count, changed: if settled.changed { vec![id] } else { Vec::new() } })
     }
 

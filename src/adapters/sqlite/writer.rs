@@ -68,6 +68,7 @@ impl SqliteStore {
             tally: self.counters.tally(self.collections.len()),
             discovered: Vec::new(),
             transaction: None,
+            expects_new: false,
         };
         let answers = writes.iter().map(|write| batch.perform(write)).collect::<Result<Vec<_>, _>>()?;
         batch.finish()?;

@@ -1,19 +1,20 @@
 -- One row a record. What the app sees is `document`; NULL while a deletion made here is still to be sent.
 -- `server_document` is what the server is believed to have. It is stored only while operations stand on the
--- record and the server has the row; at all other times it equals `document`.
+-- record and the server has the row; at all other times it equals `document`. Large columns stand last, so
+-- that the small ones are read without them.
 CREATE TABLE tl_records (
   id              INTEGER PRIMARY KEY,
   collection      TEXT NOT NULL,
   key             TEXT NOT NULL,
-  document        TEXT,
-  server_document TEXT,
-  version         TEXT,
   on_server       INTEGER NOT NULL,
   confirmed       INTEGER NOT NULL,
   stamp           INTEGER NOT NULL,
   origin          TEXT NOT NULL,
   round           INTEGER,
-  revision        INTEGER NOT NULL
+  revision        INTEGER NOT NULL,
+  version         TEXT,
+  document        TEXT,
+  server_document TEXT
 ) STRICT;
 
 CREATE UNIQUE INDEX tl_records_place ON tl_records (collection, key);
@@ -28,12 +29,12 @@ CREATE TABLE tl_operations (
   collection     TEXT NOT NULL,
   key            TEXT NOT NULL,
   action         TEXT NOT NULL,
-  patch          TEXT NOT NULL,
   stamp          INTEGER NOT NULL,
   state          TEXT NOT NULL,
   attempts       INTEGER NOT NULL DEFAULT 0,
+  depends_on     INTEGER,
   cause          TEXT,
-  depends_on     INTEGER
+  patch          TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX tl_operations_record ON tl_operations (record);
@@ -46,14 +47,14 @@ CREATE TABLE tl_history (
   id          INTEGER PRIMARY KEY,
   collection  TEXT NOT NULL,
   key         TEXT NOT NULL,
-  document    TEXT NOT NULL,
-  version     TEXT,
   stamp       INTEGER NOT NULL,
   origin      TEXT NOT NULL,
   round       INTEGER,
   ended       INTEGER NOT NULL,
   ended_by    TEXT NOT NULL,
-  ended_round INTEGER
+  ended_round INTEGER,
+  version     TEXT,
+  document    TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX tl_history_place ON tl_history (collection, key);
