@@ -22,4 +22,5 @@ pub mod status;
 pub mod storage;
 pub mod supervisor;
 pub mod sync;
+pub mod window;
 pub mod writes;

@@ -62,3 +62,5 @@ pub const QUERY_BYTES: usize = 64 * 1024 * 1024;
 pub const VIEW_FIELDS: usize = 500;
 /// Issues that one verification lists.
 pub const VERIFY_ISSUES: usize = 100;
+/// The longest `Retry-After` that is obeyed.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);

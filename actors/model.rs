@@ -252,6 +252,21 @@ impl Fault {
         Self { kind, status: None, code: None, message: message.into(), details: None, retry_after_ms: None }
     }
 
+    /// Whether nothing else has a point either: no way to the server, or credentials that it does not accept.
+    /// A statement of its own that timed out or met another's lock says nothing about the others.
+    pub fn concerns_everything(&self) -> bool {
+        match self.kind {
+            FaultKind::Transient => !self.is_of_one_statement(),
+            FaultKind::Unauthorized => true,
+            FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
+        }
+    }
+
+    /// Statement timeout, deadlock, serialization failure, lock not available.
+    pub fn is_of_one_statement(&self) -> bool {
+        matches!(self.code.as_deref(), Some("57014" | "40001" | "40P01" | "55P03"))
+    }
+
     fn sentence(&self) -> String {
         let mut text = String::new();
         if let Some(code) = &self.code {

@@ -97,6 +97,8 @@ pub trait Remote: Send + Sync {
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>>;
     /// Whether deletions have to be found by listing keys.
     fn needs_listing(&self) -> bool;
+    /// Whether requests carry an access token beside the project's key.
+    fn is_signed_in(&self) -> bool;
     /// Requests sent so far.
     fn requests(&self) -> u64;
     /// The server's clock less this device's, in milliseconds, once an answer told it.

@@ -1,7 +1,9 @@
 //! The outbox: hands out batches of operations and settles them by the server's verdicts, parks what the
 //! server refuses and puts it back by hand. It never talks HTTP; its decisions are in `machine::outbox`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::prelude::*;
 use futures::FutureExt;
@@ -9,13 +11,17 @@ use tokio::sync::watch;
 
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::coalesce::Coalesced;
-use crate::machine::outbox::{Outbox, Reading, cancelled, settlement, whole_transactions};
-use crate::model::{Action, Counts, Fault, Operation, Outgoing, RecordId, RemoteRow, Sequence, Verdict};
+use crate::machine::outbox::{Outbox, Patience, Reading, cancelled, settlement};
+use crate::model::{Counts, Fault, Operation, Outgoing, RemoteRow, Sequence, Verdict};
 use crate::peer::{PartError, Peer};
 use crate::ports::{Reader, StoreError};
 use crate::storage::{Perform, Storage};
 use crate::supervisor::{Crash, Stop};
-use crate::writes::{Fate, Settlement, Write, Written};
+use crate::window::{outfit, read_up_to, read_window};
+use crate::writes::{Fate, Observation, Settlement, Write, Written};
+
+/// The checkpoint that says what was leased together. No collection has such a name.
+const BOUNDARIES: &str = "leased together";
 
 /// A new round begins: earlier leases have ended.
 #[derive(Message)]
@@ -57,14 +63,16 @@ pub struct Settled {
     pub conflicts: Vec<RemoteRow>,
     /// The last fault that leaves operations for another round.
     pub fault: Option<Fault>,
+    /// Collections that do not fit the server's schema, as of this round.
+    pub paused: BTreeMap<Arc<str>, Fault>,
 }
 
 /// Takes over a changed number of attempts.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Configure {
-    /// Attempts before a doubtful refusal parks.
-    pub max_retries: u32,
+    /// How often and how soon a doubtful refusal is tried again.
+    pub patience: Patience,
 }
 
 /// Puts parked operations back to the end of the queue; none named means all.
@@ -107,11 +115,32 @@ impl Queue {
         Self { outbox, reader, storage, counts }
     }
 
+    /// Nothing is leased before it is known what was leased together earlier.
+    fn resume(&self, context: &mut Context<Self>) {
+        context.wait(self.reader.checkpoints().into_actor(self).map(|checkpoints, queue, _| match checkpoints {
+            Ok(checkpoints) => queue.outbox.resume(checkpoints.get(BOUNDARIES).map_or("", String::as_str)),
+            Err(error) => panic!("the queue's boundaries could not be read: {error}"),
+        }));
+    }
+
+    /// Leases a window; new boundaries have to be written down before anything is sent.
+    fn lease(&mut self, window: Vec<Operation>, is_last: bool) -> (Vec<Coalesced>, Option<String>, bool) {
+        let boundary = self.outbox.next_boundary();
+        let (is_empty, is_new) = (window.is_empty(), self.outbox.draw_boundary(&window));
+        let batch = self.outbox.lease(window);
+        match boundary {
+            Some(boundary) if is_empty => self.outbox.forget(boundary),
+            Some(boundary) => self.outbox.pass(boundary),
+            None => {}
+        }
+        (batch, is_new.then(|| self.outbox.boundaries()), is_last)
+    }
+
     /// Sorts verdicts; ordering faults wait for what the store knows of their parents.
     fn read(&mut self, verdicts: Vec<(Outgoing, Verdict)>) -> (Vec<Settlement>, Vec<(Outgoing, Fault)>, Settled) {
         let (mut settlements, mut orderings, mut settled) = (Vec::new(), Vec::new(), Settled::default());
         for (outgoing, verdict) in verdicts {
-            match self.outbox.read(outgoing, verdict) {
+            match self.outbox.read(outgoing, verdict, now()) {
                 Reading::Settle(settlement) => settlements.push(settlement),
                 Reading::Conflict(row) => settled.conflicts.push(row),
                 Reading::Ordering(outgoing, fault) => orderings.push((outgoing, fault)),
@@ -121,25 +150,24 @@ impl Queue {
                 }
             }
         }
+        settled.paused.clone_from(self.outbox.paused());
         (settlements, orderings, settled)
     }
 
-    /// An operation whose parent is parked is parked with it; one whose parent may still be sent waits
+    /// An operation whose parent is parked is parked with it; one that another may still make way for waits
     /// and is not charged; any other is charged an attempt.
     fn settle_ordering(
         &mut self,
         outgoing: Outgoing,
         fault: Fault,
         parked_parent: Option<Sequence>,
+        batch: &BTreeMap<Arc<str>, u64>,
     ) -> Option<Settlement> {
         if let Some(parent) = parked_parent {
             return Some(settlement(outgoing, Fate::Dependent(fault, parent)));
         }
-        let may_make_way =
-            self.counts.borrow().iter().any(|(collection, counts)| {
-                counts.pending > 0 && self.outbox.related(collection, &outgoing.id.collection)
-            });
-        (!may_make_way).then(|| self.outbox.charge(outgoing, fault))
+        let hope = self.outbox.may_make_way(&outgoing.id.collection, &self.counts.borrow(), batch);
+        (!hope).then(|| self.outbox.charge(outgoing, fault, now()))
     }
 
     fn move_parked(&self, write: Write) -> ResponseFuture<Result<u64, QueueError>> {
@@ -153,42 +181,11 @@ impl Queue {
     }
 }
 
-/// Reads whole transactions after `after`, up to `limit` operations.
-async fn read_window(
-    reader: Arc<dyn Reader>,
-    after: Sequence,
-    limit: usize,
-) -> Result<(Vec<Operation>, bool), StoreError> {
-    let mut window: Vec<Operation> = Vec::new();
-    loop {
-        let from = window.last().map_or(after, |last| last.sequence);
-        let more = reader.pending(from, limit + 1).await?;
-        let is_all = more.len() <= limit;
-        window.extend(more);
-        if let Some(cut) = whole_transactions(&window, limit, is_all) {
-            let is_last = is_all && cut == window.len();
-            window.truncate(cut);
-            return Ok((window, is_last));
-        }
-    }
-}
-
-/// Adds what the server is believed to have under each operation.
-async fn outfit(reader: Arc<dyn Reader>, batch: Vec<Coalesced>) -> Result<Vec<Outgoing>, StoreError> {
-    let ids: Vec<RecordId> = batch.iter().map(|one| one.id.clone()).collect();
-    let bases = reader.bases(ids).await?;
-    let outgoing = |(one, base): (Coalesced, crate::ports::Base)| {
-        one.action.map(|action: Action| Outgoing {
-            covers: one.covers,
-            id: one.id,
-            action,
-            patch: one.patch,
-            base: base.document,
-            base_version: base.version,
-            attempts: one.attempts,
-        })
-    };
-    Ok(batch.into_iter().zip(bases).filter_map(outgoing).collect())
+/// What was leased together must be known after a crash, so it is durable before it is sent.
+async fn write_down(storage: &Peer<Storage>, boundaries: String) -> Result<(), QueueError> {
+    let checkpoints = [(BOUNDARIES.to_owned(), boundaries)].into();
+    storage.ask_soon(Perform(Write::Observe(Observation { checkpoints, ..Observation::default() }))).await??;
+    Ok(())
 }
 
 /// The string values of a patch: what may be a parent's key.
@@ -206,6 +203,11 @@ async fn record(storage: &Peer<Storage>, settlements: Vec<Settlement>) -> Result
     }
 }
 
+/// The runtime's clock, so that tests may stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 fn unexpected(answer: &Written) -> QueueError {
     QueueError::Store(StoreError::Failed(format!("the store answered another question: {answer:?}")))
 }
@@ -215,12 +217,14 @@ impl Actor for Queue {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(ACTOR_MAILBOX);
+        self.resume(context);
     }
 }
 
 impl Supervised for Queue {
-    fn restarting(&mut self, _: &mut Self::Context) {
-        self.outbox.begin_round();
+    fn restarting(&mut self, context: &mut Self::Context) {
+        self.outbox.begin_round(now());
+        self.resume(context);
     }
 }
 
@@ -228,7 +232,7 @@ impl Handler<BeginRound> for Queue {
     type Result = ();
 
     fn handle(&mut self, _: BeginRound, _: &mut Self::Context) {
-        self.outbox.begin_round();
+        self.outbox.begin_round(now());
     }
 }
 
@@ -237,11 +241,17 @@ impl Handler<Lease> for Queue {
 
     fn handle(&mut self, lease: Lease, _: &mut Self::Context) -> Self::Result {
         let (reader, storage) = (self.reader.clone(), self.storage.clone());
-        let window = read_window(reader.clone(), self.outbox.read_to(), lease.limit);
+        let window = match self.outbox.next_boundary() {
+            Some(boundary) => read_up_to(reader.clone(), self.outbox.read_to(), boundary).boxed_local(),
+            None => read_window(reader.clone(), self.outbox.read_to(), lease.limit).boxed_local(),
+        };
         AtomicResponse::new(Box::pin(window.into_actor(self).then(move |window, queue, _| {
-            let leased = window.map(|(window, is_last)| (queue.outbox.lease(window), is_last));
+            let leased = window.map(|(window, is_last)| queue.lease(window, is_last));
             async move {
-                let (batch, is_last) = leased?;
+                let (batch, boundaries, is_last) = leased?;
+                if let Some(boundaries) = boundaries {
+                    write_down(&storage, boundaries).await?;
+                }
                 let (to_send, cancelled_out): (Vec<_>, Vec<_>) =
                     batch.into_iter().partition(|one| one.action.is_some());
                 record(&storage, cancelled_out.into_iter().map(cancelled).collect()).await?;
@@ -256,6 +266,10 @@ impl Handler<Settle> for Queue {
     type Result = AtomicResponse<Self, Result<Settled, QueueError>>;
 
     fn handle(&mut self, settle: Settle, _: &mut Self::Context) -> Self::Result {
+        let mut batch: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        for (outgoing, _) in &settle.0 {
+            *batch.entry(outgoing.id.collection.clone()).or_default() += outgoing.covers.len() as u64;
+        }
         let (mut settlements, orderings, mut settled) = self.read(settle.0);
         let (reader, storage) = (self.reader.clone(), self.storage.clone());
         let lookups = orderings.into_iter().map(|(outgoing, fault)| {
@@ -266,13 +280,24 @@ impl Handler<Settle> for Queue {
         AtomicResponse::new(Box::pin(lookups.into_actor(self).then(move |found, queue, _| {
             for (outgoing, fault, parent) in found {
                 let parent = parent.unwrap_or_default();
-                match queue.settle_ordering(outgoing, fault, parent) {
+                match queue.settle_ordering(outgoing, fault.clone(), parent, &batch) {
                     Some(settlement) => settlements.push(settlement),
-                    None => settled.failed += 1,
+                    None => {
+                        settled.failed += 1;
+                        settled.fault.get_or_insert(fault);
+                    }
                 }
             }
-            settled.applied += count(&settlements, |fate| matches!(fate, Fate::Applied { .. }));
-            settled.failed += count(&settlements, |fate| matches!(fate, Fate::Charged(_)));
+            let is_applied = |settlement: &&Settlement| matches!(settlement.fate, Fate::Applied { .. });
+            settled.applied += settlements.iter().filter(is_applied).count() as u64;
+            let charged = settlements.iter().filter_map(|settlement| match &settlement.fate {
+                Fate::Charged(fault) => Some(fault),
+                Fate::Applied { .. } | Fate::Parked(_) | Fate::Dependent(..) => None,
+            });
+            for fault in charged {
+                settled.failed += 1;
+                settled.fault.get_or_insert_with(|| fault.clone());
+            }
             async move {
                 settled.parked = record(&storage, settlements).await?;
                 Ok(settled)
@@ -282,15 +307,11 @@ impl Handler<Settle> for Queue {
     }
 }
 
-fn count(settlements: &[Settlement], is: impl Fn(&Fate) -> bool) -> u64 {
-    settlements.iter().filter(|settlement| is(&settlement.fate)).count() as u64
-}
-
 impl Handler<Configure> for Queue {
     type Result = ();
 
     fn handle(&mut self, configure: Configure, _: &mut Self::Context) {
-        self.outbox.configure(configure.max_retries);
+        self.outbox.configure(configure.patience);
     }
 }
 

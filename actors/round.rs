@@ -17,6 +17,9 @@ use crate::queue::{BeginRound, Lease, Queue, QueueError, Settle, Settled};
 use crate::storage::{CorrectClock, Perform, Storage};
 use crate::writes::{ListedKeys, Observation, Write, Written};
 
+/// The checkpoint that says that rows were read with an access token. No collection has such a name.
+const SIGNED_IN: &str = "signed in";
+
 /// How a round went.
 #[derive(Debug, Clone, Default)]
 pub struct RoundReport {
@@ -34,8 +37,23 @@ pub struct RoundReport {
     pub requests: u64,
     /// Collections that do not fit the server's schema.
     pub paused: Vec<(Arc<str>, Fault)>,
-    /// What cut the round short.
+    /// What cut the round short, or the last fault of one collection or operation.
     pub fault: Option<Fault>,
+    /// What cut the round short on this device: a full disk, a part that was restarted.
+    pub local_trouble: Option<String>,
+}
+
+impl RoundReport {
+    /// What kept the round from its end, for the schedule: trouble of our own passes as the network's does.
+    pub fn cut(&self) -> Option<Fault> {
+        let local = || self.local_trouble.as_ref().map(|trouble| Fault::new(FaultKind::Transient, trouble));
+        self.fault.clone().filter(Fault::concerns_everything).or_else(local)
+    }
+
+    /// What went wrong, in words.
+    pub fn trouble(&self) -> Option<String> {
+        self.local_trouble.clone().or_else(|| self.fault.as_ref().map(ToString::to_string))
+    }
 }
 
 /// Everything that a round needs.
@@ -80,7 +98,11 @@ pub async fn run(crew: Crew, round: Round) -> RoundReport {
     let mut report = RoundReport::default();
     let mut progress = Progress { crew: &crew, report: &mut report };
     let result = progress.all(round).await;
-    report.fault = result.err().map(Fault::from).or(report.fault);
+    match result {
+        Ok(()) => {}
+        Err(Cut::Remote(fault)) => report.fault = Some(fault),
+        Err(Cut::Local(trouble)) => report.local_trouble = Some(trouble),
+    }
     report.requests = crew.remote.requests() - requests_before;
     report
 }
@@ -89,15 +111,6 @@ pub async fn run(crew: Crew, round: Round) -> RoundReport {
 enum Cut {
     Remote(Fault),
     Local(String),
-}
-
-impl From<Cut> for Fault {
-    fn from(cut: Cut) -> Self {
-        match cut {
-            Cut::Remote(fault) => fault,
-            Cut::Local(message) => Self::new(FaultKind::Transient, message),
-        }
-    }
 }
 
 impl From<Fault> for Cut {
@@ -124,6 +137,7 @@ struct Progress<'a> {
 
 impl Progress<'_> {
     async fn all(&mut self, round: Round) -> Result<(), Cut> {
+        self.check_identity().await?;
         if round.task.probe {
             in_time(self.crew.remote.probe()).await??;
         }
@@ -142,6 +156,25 @@ impl Progress<'_> {
             self.push(round).await?;
         }
         Ok(())
+    }
+
+    /// Somebody who is not signed in sees fewer rows, and fewer rows look like deletions: a store that was filled
+    /// with a token waits for one (H25).
+    async fn check_identity(&self) -> Result<(), Cut> {
+        let checkpoints = self.crew.reader.checkpoints().await?;
+        match (self.crew.remote.is_signed_in(), checkpoints.contains_key(SIGNED_IN)) {
+            (true, false) => {
+                let checkpoints = [(SIGNED_IN.to_owned(), "yes".to_owned())].into();
+                let remember = Observation { checkpoints, ..Observation::default() };
+                self.crew.storage.ask_soon(Perform(Write::Observe(remember))).await??;
+                Ok(())
+            }
+            (false, true) => {
+                let why = "this store was filled with an access token and there is none now";
+                Err(Fault::new(FaultKind::Unauthorized, why).into())
+            }
+            (true, true) | (false, false) => Ok(()),
+        }
     }
 
     /// Until the end of the outbox, and again while the last batch left something new behind it: resolved
@@ -175,7 +208,9 @@ impl Progress<'_> {
         };
         self.correct_clock();
         let sent = batch.into_iter().zip(verdicts).collect();
-        let Settled { applied, failed, parked, conflicts, fault } = self.crew.queue.ask_soon(Settle(sent)).await??;
+        let settled = self.crew.queue.ask_soon(Settle(sent)).await??;
+        let Settled { applied, failed, parked, conflicts, fault, paused } = settled;
+        paused.into_iter().for_each(|(collection, fault)| self.pause(collection, fault));
         self.report.pushed += applied;
         self.report.failed += failed;
         self.report.parked += parked;
@@ -188,7 +223,7 @@ impl Progress<'_> {
             (self.crew.moved)();
         }
         match fault {
-            Some(fault) if concerns_everything(&fault) => Err(fault.into()),
+            Some(fault) if fault.concerns_everything() => Err(fault.into()),
             Some(fault) => {
                 self.report.fault.get_or_insert(fault);
                 Ok(())
@@ -206,7 +241,7 @@ impl Progress<'_> {
         loop {
             self.correct_clock();
             have.extend(page.checkpoints.clone());
-            self.report.paused.append(&mut page.paused);
+            std::mem::take(&mut page.paused).into_iter().for_each(|(collection, fault)| self.pause(collection, fault));
             let more = page.more;
             let following =
                 async { if more { self.next_page(have.clone(), &request).await.map(Some) } else { Ok(None) } };
@@ -239,8 +274,8 @@ impl Progress<'_> {
         let collections: Vec<Arc<str>> = self.pulled_collections().map(|rule| rule.name.clone()).collect();
         for collection in collections {
             let there = match in_time(self.crew.remote.count(collection.clone())).await? {
-                Err(fault) if !concerns_everything(&fault) => {
-                    self.report.paused.push((collection, fault));
+                Err(fault) if !fault.concerns_everything() => {
+                    self.pause(collection, fault);
                     continue;
                 }
                 counted => counted?,
@@ -265,7 +300,6 @@ impl Progress<'_> {
             let Written::Listed { missing, extra } = self.crew.storage.ask_soon(Perform(part)).await?? else {
                 return Err(Cut::Local("the store answered another question".to_owned()));
             };
-            (self.crew.moved)();
             self.take_differences(&collection, missing, extra, round).await?;
         }
         Ok(())
@@ -297,18 +331,17 @@ impl Progress<'_> {
         Ok(())
     }
 
+    /// The others go on.
+    fn pause(&mut self, collection: Arc<str>, fault: Fault) {
+        if self.report.paused.iter().all(|(paused, _)| *paused != collection) {
+            self.report.paused.push((collection, fault));
+        }
+    }
+
     fn correct_clock(&self) {
         if let Some(offset_ms) = self.crew.remote.clock_offset_ms() {
             self.crew.storage.hint(CorrectClock { offset_ms });
         }
-    }
-}
-
-/// Whether the round has no point any more; other faults leave the other collections to go on.
-pub fn concerns_everything(fault: &Fault) -> bool {
-    match fault.kind {
-        FaultKind::Transient | FaultKind::Unauthorized => true,
-        FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
     }
 }
 

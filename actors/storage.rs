@@ -2,6 +2,7 @@
 //! savers share one flush to the disk. It stamps local changes, tells who listens what changed, and never
 //! decides what should be written.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -12,7 +13,7 @@ use crate::limits::{GROUP_WRITES, STORAGE_MAILBOX};
 use crate::machine::hybrid_clock::HybridClock;
 use crate::model::{Change, Counts, RecordId, Stamp};
 use crate::ports::{Clock, Store, StoreError};
-use crate::supervisor::{Crash, Stop};
+use crate::supervisor::{Crash, Stop, words_of};
 use crate::writes::{LocalTransaction, Write, Written};
 
 /// Saves and deletes records in one local transaction; the answer comes when it is durable.
@@ -102,8 +103,7 @@ impl Storage {
         if writes.is_empty() {
             return;
         }
-        let now = self.stamp();
-        match self.store.commit(&writes, now) {
+        match self.attempt(&writes) {
             Ok(written) => self.conclude(&writes, written, &answers),
             Err(error) if writes.len() == 1 || !is_of_one_write(&error) => {
                 answers.iter().for_each(|answer| answer.give(Err(error.clone())));
@@ -112,12 +112,23 @@ impl Storage {
         }
     }
 
+    /// Commits; a panic on the way is this write's failure, not its neighbours' (H46).
+    fn attempt(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
+        let now = self.stamp();
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.store.commit(writes, now)));
+        attempt.unwrap_or_else(|panic| {
+            let words = words_of(panic.as_ref());
+            tracing::error!(words, "a write made the store panic");
+            self.store.reload()?;
+            Err(StoreError::Failed(format!("the store panicked: {words}")))
+        })
+    }
+
     /// After a group failed because of one of its writes: only that one is to fail.
     fn commit_each(&mut self, writes: &[Write], answers: &[Deferred<Result<Written, StoreError>>]) {
         for (write, answer) in writes.iter().zip(answers) {
             let alone = std::slice::from_ref(write);
-            let now = self.stamp();
-            match self.store.commit(alone, now) {
+            match self.attempt(alone) {
                 Ok(written) => self.conclude(alone, written, std::slice::from_ref(answer)),
                 Err(error) => answer.give(Err(error)),
             }

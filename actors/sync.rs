@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::deferred::Deferred;
 use crate::limits::{ACTOR_MAILBOX, TRUSTED_COUNTS};
 use crate::machine::schedule::{Input, Schedule, State, Task};
-use crate::model::{CollectionRules, FaultKind};
+use crate::model::{CollectionRules, Fault, FaultKind};
 use crate::ports::{Clock, Reader};
 use crate::round::{self, Crew, Round, RoundReport};
 use crate::status::{SyncPhase, SyncStatus};
@@ -113,37 +113,41 @@ impl SyncScheduler {
 
     fn perform(&mut self, task: Task, context: &mut Context<Self>) {
         self.rounds += 1;
-        (self.crew.moved)();
         let Settings { batch_size, batch_size_max, .. } = *self.schedule.settings();
         let distrusts_counts = task.deep && self.trusted_rounds >= TRUSTED_COUNTS;
         self.trusted_rounds = if distrusts_counts { 0 } else { self.trusted_rounds + u32::from(task.deep) };
         let round = Round { number: self.rounds, task, distrusts_counts, batch_size, batch_size_max };
         let ended = round::run(self.crew.clone(), round).into_actor(self);
-        self.running = Some(context.spawn(ended.map(|report, sync, context| sync.conclude(report, context))));
+        self.running =
+            Some(context.spawn(ended.map(move |report, sync, context| sync.conclude(task, report, context))));
         self.answering.append(&mut self.asking);
     }
 
-    fn conclude(&mut self, report: RoundReport, context: &mut Context<Self>) {
+    fn conclude(&mut self, task: Task, report: RoundReport, context: &mut Context<Self>) {
         self.running = None;
-        self.note(&report);
+        self.note(task, &report);
         self.answering.drain(..).for_each(|asker| asker.give(report.clone()));
-        self.step(Input::RoundEnded(report.fault), context);
+        self.step(Input::RoundEnded(report.cut()), context);
     }
 
     /// What the round says about the world, for the status.
-    fn note(&self, report: &RoundReport) {
-        let reached =
-            report.fault.as_ref().is_none_or(|fault| fault.kind != FaultKind::Transient || fault.status.is_some());
+    fn note(&self, task: Task, report: &RoundReport) {
+        let is_out_of_reach = |fault: &Fault| fault.kind == FaultKind::Transient && fault.status.is_none();
+        let is_synced = task.pull && report.cut().is_none();
         let now_ms = self.clock.now_ms();
         self.status.send_modify(|status| {
-            status.is_online = reached;
-            status.last_error = report.fault.as_ref().map(ToString::to_string);
+            status.is_online = match (&report.fault, &report.local_trouble) {
+                (Some(fault), _) => !is_out_of_reach(fault),
+                (None, Some(_)) => status.is_online,
+                (None, None) => true,
+            };
+            status.last_error = report.trouble();
             status.paused.clone_from(&report.paused);
-            if report.fault.is_none() {
+            if is_synced {
                 status.last_synced_ms = Some(now_ms);
             }
         });
-        if report.fault.is_none() {
+        if is_synced {
             let checkpoints = [(LAST_SYNCED.to_owned(), now_ms.to_string())].into();
             let remember = Observation { checkpoints, ..Observation::default() };
             self.crew.storage.hint(Perform(Write::Observe(remember)));
@@ -172,9 +176,13 @@ impl SyncScheduler {
     /// Since when nothing moved, once that is too long while something should (H13).
     fn stalled_since(&self) -> Option<i64> {
         let has_work = self.running.is_some() || self.crew.counts.borrow().values().any(|counts| counts.pending > 0);
+        if !has_work {
+            (self.crew.moved)();
+            return None;
+        }
         let moved_ms = self.moved_ms.load(Ordering::Relaxed);
         let still_ms = self.clock.now_ms() - moved_ms;
-        (has_work && still_ms >= self.schedule.settings().stall_after.as_millis() as i64).then_some(moved_ms)
+        (still_ms >= self.schedule.settings().stall_after.as_millis() as i64).then_some(moved_ms)
     }
 
     /// One timer: at the machine's deadline, or when it is time to look for a stall.

@@ -13,7 +13,7 @@ use tidelock_actors::limits::{
 };
 use tidelock_actors::machine::backoff::Backoff;
 use tidelock_actors::machine::intensity::Allowance;
-use tidelock_actors::machine::outbox::Outbox;
+use tidelock_actors::machine::outbox::{Outbox, Patience};
 use tidelock_actors::model::{CollectionRules, RecordId};
 use tidelock_actors::peer::Peer;
 use tidelock_actors::ports::{Ports, Store};
@@ -129,7 +129,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
 
     let storage_care = care("storage", STORAGE_MAILBOX, &config, false, seed);
     let storage = start_storage(arbiter, storage_care, store, ports.clone(), announcements).await?;
-    let outbox = Outbox::new(&rules, config.sync.max_retries);
+    let outbox = Outbox::new(&rules, patience(&config), seed + 5);
     let (reader, peer, counts) = (ports.reader.clone(), storage.clone(), watched_counts.clone());
     let queue =
         supervise(care("queue", ACTOR_MAILBOX, &config, true, seed + 1), |_| Queue::new(outbox, reader, peer, counts));
@@ -196,6 +196,12 @@ fn care(name: &'static str, mailbox: usize, config: &Config, expendable: bool, s
         expendable,
         seed,
     }
+}
+
+/// The queue's part of the configuration.
+pub(crate) fn patience(config: &Config) -> Patience {
+    let backoff = Backoff { base: config.sync.retry_delay, cap: config.sync.retry_delay_max };
+    Patience { max_retries: config.sync.max_retries, backoff }
 }
 
 /// The scheduler's part of the configuration.

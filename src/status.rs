@@ -146,8 +146,11 @@ fn collection(name: &str, counts: &Counts, sync: &SyncStatus) -> CollectionStatu
 
 fn phase(sync: &SyncStatus, parts: &BTreeMap<String, PartStatus>) -> Phase {
     let any = |state: &str| parts.values().any(|part| part.state == state);
-    if any("failed") || any("stopped") {
+    if any("failed") {
         return Phase::Failed;
+    }
+    if any("stopped") {
+        return Phase::Paused;
     }
     if any("degraded") {
         return Phase::Degraded;

@@ -1,15 +1,20 @@
 //! The queue's decisions: which operations may be sent next, and what a verdict means for them.
 //!
-//! A lease lasts for a round: within one, the window moves forward only. A round that dies takes its leases along.
+//! A lease lasts for a round: within one, the window moves forward only. A round that dies takes its leases along,
+//! but not the memory of what was leased together: an answer may have been lost, so the same operations are
+//! coalesced the same way again, and nothing newer is merged into them or cancels them out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::Chance;
 use super::arrange::arrange;
+use super::backoff::Backoff;
 use super::coalesce::{Coalesced, Relations, coalesce};
 use crate::limits::BATCH_BYTES;
 use crate::model::{
-    Action, CollectionRules, Fault, FaultKind, Operation, Outgoing, RecordId, RemoteRow, Sequence, Verdict,
+    Action, CollectionRules, Counts, Fault, FaultKind, Operation, Outgoing, RecordId, RemoteRow, Sequence, Verdict,
 };
 use crate::writes::{Fate, Sent, Settlement};
 
@@ -18,10 +23,26 @@ use crate::writes::{Fate, Sent, Settlement};
 #[derive(Debug)]
 pub struct Outbox {
     relations: Relations,
-    max_retries: u32,
+    patience: Patience,
+    chance: Chance,
     deferred: BTreeSet<RecordId>,
+    /// Operations of this round that wait for others, by collection.
+    waiting: BTreeMap<Arc<str>, u64>,
+    /// Records whose last refusal was so recent that trying again has no point yet.
+    resting: BTreeMap<RecordId, Instant>,
     paused: BTreeMap<Arc<str>, Fault>,
     read_to: Sequence,
+    /// Where earlier batches ended, rising; what stands before the last one may have been sent.
+    boundaries: Vec<Sequence>,
+}
+
+/// How often a doubtful refusal is tried again, and how soon.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Tries after the first one.
+    pub max_retries: u32,
+    /// The wait before each.
+    pub backoff: Backoff,
 }
 
 /// What a verdict comes to.
@@ -39,26 +60,68 @@ pub enum Reading {
 
 impl Outbox {
     /// Nothing is out.
-    pub fn new(rules: &[CollectionRules], max_retries: u32) -> Self {
+    pub fn new(rules: &[CollectionRules], patience: Patience, seed: u64) -> Self {
         Self {
             relations: Relations::of(rules),
-            max_retries,
+            patience,
+            chance: Chance::from_seed(seed),
             deferred: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            resting: BTreeMap::new(),
             paused: BTreeMap::new(),
             read_to: 0,
+            boundaries: Vec::new(),
         }
     }
 
-    /// A new round: every earlier lease has ended, everything may be tried again.
-    pub fn begin_round(&mut self) {
+    /// Goes on with the boundaries that were written down.
+    pub fn resume(&mut self, boundaries: &str) {
+        self.boundaries = boundaries.split(',').filter_map(|boundary| boundary.parse().ok()).collect();
+    }
+
+    /// The boundaries to write down.
+    pub fn boundaries(&self) -> String {
+        self.boundaries.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The end of the earlier batch that the next window falls into.
+    pub fn next_boundary(&self) -> Option<Sequence> {
+        self.boundaries.iter().copied().find(|boundary| *boundary > self.read_to)
+    }
+
+    /// The earlier batch up to here has been read.
+    pub fn pass(&mut self, boundary: Sequence) {
+        self.read_to = self.read_to.max(boundary);
+    }
+
+    /// Forgets a batch of which nothing is left.
+    pub fn forget(&mut self, boundary: Sequence) {
+        self.boundaries.retain(|other| *other != boundary);
+        self.pass(boundary);
+    }
+
+    /// Draws a new boundary after this window; whether it has to be written down before anything is sent.
+    pub fn draw_boundary(&mut self, window: &[Operation]) -> bool {
+        let Some(last) = window.last().filter(|last| self.boundaries.last().is_none_or(|old| *old < last.sequence))
+        else {
+            return false;
+        };
+        self.boundaries.push(last.sequence);
+        true
+    }
+
+    /// A new round: every earlier lease has ended, everything but what rests may be tried again.
+    pub fn begin_round(&mut self, now: Instant) {
+        self.resting.retain(|_, until| *until > now);
+        self.waiting.clear();
         self.deferred.clear();
         self.paused.clear();
         self.read_to = 0;
     }
 
     /// Takes over changed settings.
-    pub fn configure(&mut self, max_retries: u32) {
-        self.max_retries = max_retries;
+    pub fn configure(&mut self, patience: Patience) {
+        self.patience = patience;
     }
 
     /// Where the next window of the outbox begins.
@@ -75,21 +138,22 @@ impl Outbox {
     }
 
     fn may_go(&self, operation: &Operation) -> bool {
-        !self.paused.contains_key(&operation.id.collection) && !self.deferred.contains(&operation.id)
+        let Operation { id, .. } = operation;
+        !self.paused.contains_key(&id.collection) && !self.deferred.contains(id) && !self.resting.contains_key(id)
     }
 
     /// Reads the verdict on a leased operation.
-    pub fn read(&mut self, outgoing: Outgoing, verdict: Verdict) -> Reading {
+    pub fn read(&mut self, outgoing: Outgoing, verdict: Verdict, now: Instant) -> Reading {
         match verdict {
             Verdict::Applied { version, document } => {
                 Reading::Settle(settlement(outgoing, Fate::Applied { version, document }))
             }
             Verdict::Conflict(state) => Reading::Conflict(RemoteRow { id: outgoing.id, state }),
-            Verdict::Failed(fault) => self.read_fault(outgoing, fault),
+            Verdict::Failed(fault) => self.read_fault(outgoing, fault, now),
         }
     }
 
-    fn read_fault(&mut self, outgoing: Outgoing, fault: Fault) -> Reading {
+    fn read_fault(&mut self, outgoing: Outgoing, fault: Fault, now: Instant) -> Reading {
         match fault.kind {
             FaultKind::Transient | FaultKind::Unauthorized => {
                 self.deferred.insert(outgoing.id);
@@ -104,25 +168,36 @@ impl Outbox {
                 Reading::Ordering(outgoing, fault)
             }
             FaultKind::Refused => Reading::Settle(settlement(outgoing, Fate::Parked(fault))),
-            FaultKind::Doubtful => Reading::Settle(self.charge(outgoing, fault)),
+            FaultKind::Doubtful => Reading::Settle(self.charge(outgoing, fault, now)),
         }
     }
 
-    /// One attempt less; the last one parks.
-    pub fn charge(&mut self, outgoing: Outgoing, fault: Fault) -> Settlement {
-        let is_last = outgoing.attempts + 1 >= self.max_retries;
-        self.deferred.insert(outgoing.id.clone());
-        settlement(outgoing, if is_last { Fate::Parked(fault) } else { Fate::Charged(fault) })
+    /// One attempt less; the last one parks. The next one waits.
+    pub fn charge(&mut self, outgoing: Outgoing, fault: Fault, now: Instant) -> Settlement {
+        if outgoing.attempts >= self.patience.max_retries {
+            return settlement(outgoing, Fate::Parked(fault));
+        }
+        let wait = self.patience.backoff.wait(outgoing.attempts + 1, &mut self.chance);
+        self.resting.insert(outgoing.id.clone(), now + wait);
+        settlement(outgoing, Fate::Charged(fault))
+    }
+
+    /// Whether another operation may still make way for this one, so that waiting is not its fault. Those of the
+    /// same batch had their chance, and those that wait themselves do not count: two that wait for each other
+    /// would wait for ever.
+    pub fn may_make_way(&mut self, collection: &Arc<str>, pending: &Counts, batch: &BTreeMap<Arc<str>, u64>) -> bool {
+        let others = pending.iter().filter(|(other, _)| self.relations.related(other, collection));
+        let hope = others.into_iter().any(|(other, counts)| {
+            let spent = self.waiting.get(other).into_iter().chain(batch.get(other)).sum::<u64>();
+            counts.pending > spent
+        });
+        *self.waiting.entry(collection.clone()).or_default() += 1;
+        hope
     }
 
     /// The collections whose records this one's may refer to.
     pub fn parents(&self, collection: &str) -> Vec<Arc<str>> {
         self.relations.ancestors(collection).cloned().collect()
-    }
-
-    /// Whether operations on one of the two collections can make way for the other's.
-    pub fn related(&self, a: &str, b: &str) -> bool {
-        self.relations.related(a, b)
     }
 
     /// The collections that do not fit the server's schema, with the fault, as of this round.
@@ -209,6 +284,11 @@ mod tests {
         }
     }
 
+    fn outbox() -> Outbox {
+        let second = std::time::Duration::from_secs(1);
+        Outbox::new(&[], Patience { max_retries: 3, backoff: Backoff { base: second, cap: second } }, 1)
+    }
+
     fn outgoing(attempts: u32) -> Outgoing {
         Outgoing {
             covers: vec![1, 2],
@@ -223,10 +303,12 @@ mod tests {
 
     #[test]
     fn being_offline_uses_up_no_attempt_and_a_doubtful_refusal_does() {
-        let mut outbox = Outbox::new(&[], 3);
-        let fails = |outbox: &mut Outbox, kind, attempts| match outbox
-            .read(outgoing(attempts), Verdict::Failed(Fault::new(kind, "x")))
-        {
+        let mut outbox = outbox();
+        let fails = |outbox: &mut Outbox, kind, attempts| match outbox.read(
+            outgoing(attempts),
+            Verdict::Failed(Fault::new(kind, "x")),
+            Instant::now(),
+        ) {
             Reading::Settle(Settlement { fate: Fate::Parked(_), .. }) => "parked",
             Reading::Settle(Settlement { fate: Fate::Charged(_), .. }) => "charged",
             Reading::Settle(_) => "settled",
@@ -235,24 +317,80 @@ mod tests {
             Reading::Later(_) => "later",
         };
         assert_eq!(fails(&mut outbox, FaultKind::Transient, 99), "later");
-        assert_eq!(fails(&mut outbox, FaultKind::Doubtful, 1), "charged");
-        assert_eq!(fails(&mut outbox, FaultKind::Doubtful, 2), "parked");
+        assert_eq!(fails(&mut outbox, FaultKind::Doubtful, 2), "charged");
+        assert_eq!(fails(&mut outbox, FaultKind::Doubtful, 3), "parked", "after three retries");
         assert_eq!(fails(&mut outbox, FaultKind::Refused, 0), "parked");
         assert_eq!(fails(&mut outbox, FaultKind::Schema, 99), "later");
         assert_eq!(fails(&mut outbox, FaultKind::Ordering, 0), "ordering");
     }
 
     #[test]
+    fn h54_what_was_leased_together_is_leased_together_again_and_nothing_newer_joins_it() {
+        let mut outbox = outbox();
+        assert_eq!(outbox.next_boundary(), None);
+        assert!(outbox.draw_boundary(&[operation(1, 1), operation(2, 2)]));
+        assert!(outbox.draw_boundary(&[operation(5, 5)]));
+        assert!(!outbox.draw_boundary(&[operation(2, 2)]), "an older window draws no new one");
+        let mut again = Outbox::new(&[], outbox.patience, 1);
+        again.resume(&outbox.boundaries());
+        assert_eq!(again.next_boundary(), Some(2));
+        again.lease(vec![operation(1, 1), operation(2, 2)]);
+        assert_eq!(again.next_boundary(), Some(5));
+        again.forget(5);
+        assert_eq!((again.next_boundary(), again.boundaries().as_str()), (None, "2"));
+        again.begin_round(Instant::now());
+        assert_eq!(again.next_boundary(), Some(2));
+    }
+
+    #[test]
     fn what_was_put_off_waits_for_the_next_round_and_others_go_on() {
-        let mut outbox = Outbox::new(&[], 3);
+        let mut outbox = outbox();
         let window = || vec![operation(1, 1), operation(2, 2)];
         assert_eq!(outbox.lease(window()).len(), 2);
         let mut first = outgoing(0);
         (first.id, first.covers) = (RecordId::new("notes", "1"), vec![1]);
-        let later = outbox.read(first, Verdict::Failed(Fault::new(FaultKind::Transient, "x")));
+        let later = outbox.read(first, Verdict::Failed(Fault::new(FaultKind::Transient, "x")), Instant::now());
         assert!(matches!(later, Reading::Later(_)));
         assert_eq!(outbox.lease(window()).iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [2]);
-        outbox.begin_round();
+        outbox.begin_round(Instant::now());
         assert_eq!(outbox.lease(window()).len(), 2);
+    }
+
+    #[test]
+    fn a_charged_operation_rests_before_it_is_tried_again() {
+        let (mut outbox, now) = (outbox(), Instant::now());
+        let mut first = outgoing(0);
+        (first.id, first.covers) = (RecordId::new("notes", "1"), vec![1]);
+        outbox.read(first, Verdict::Failed(Fault::new(FaultKind::Doubtful, "x")), now);
+        outbox.begin_round(now);
+        assert!(outbox.lease(vec![operation(1, 1)]).is_empty());
+        outbox.begin_round(now + std::time::Duration::from_secs(1));
+        assert_eq!(outbox.lease(vec![operation(1, 1)]).len(), 1);
+    }
+
+    #[test]
+    fn two_that_wait_for_each_other_do_not_wait_for_ever() {
+        let rule = |name: &str, after: &[&str]| CollectionRules {
+            name: name.into(),
+            after: after.iter().map(|name| (*name).into()).collect(),
+            table: name.into(),
+            key: "id".into(),
+            version: "updated_at".into(),
+            direction: Default::default(),
+            strategy: Default::default(),
+            fields: Default::default(),
+            columns: vec![],
+            filter: None,
+        };
+        let patience = outbox().patience;
+        let mut outbox = Outbox::new(&[rule("projects", &[]), rule("tasks", &["projects"])], patience, 1);
+        let one = || crate::model::CollectionCounts { pending: 1, ..Default::default() };
+        let pending: Counts = [("projects".into(), one()), ("tasks".into(), one())].into();
+        let none = BTreeMap::new();
+        assert!(outbox.may_make_way(&"projects".into(), &pending, &none), "the task may still go");
+        assert!(!outbox.may_make_way(&"tasks".into(), &pending, &none), "nothing else moves");
+        outbox.begin_round(Instant::now());
+        let batch = [("projects".into(), 1)].into();
+        assert!(!outbox.may_make_way(&"tasks".into(), &pending, &batch), "a parent of this batch had its chance");
     }
 }

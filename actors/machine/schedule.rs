@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Chance;
 use super::backoff::Backoff;
-use crate::limits::{NUDGE_DELAY, UNAUTHORIZED_RETRY};
+use crate::limits::{NUDGE_DELAY, RETRY_AFTER_MAX, UNAUTHORIZED_RETRY};
 use crate::model::{Fault, FaultKind};
 
 /// What may be changed while running.
@@ -93,8 +93,10 @@ pub enum State {
     Running {
         /// What it does.
         task: Task,
-        /// What was asked for meanwhile.
-        next: Option<Task>,
+        /// What somebody asked for meanwhile, and waits for.
+        asked: Option<Task>,
+        /// What was hinted at meanwhile.
+        hint: Hint,
     },
     /// The circuit is open.
     Offline {
@@ -112,6 +114,17 @@ pub enum State {
     },
     /// Rounds do not start by themselves.
     Paused,
+}
+
+/// A hint that came during a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hint {
+    /// None.
+    Nothing,
+    /// There may be something new: another round follows this one, unless that failed.
+    News,
+    /// Waiting has no point any more: another round follows this one even if it failed.
+    Refreshed,
 }
 
 /// The machine.
@@ -140,12 +153,7 @@ impl Schedule {
             Input::Manual { push, pull } => return self.ask(Task { push, pull, deep: pull, probe: false }, now),
             Input::RoundEnded(fault) => return self.end(fault, now),
             Input::Woken => return self.wake(now),
-            Input::Refreshed => {
-                self.failures = 0;
-                if !matches!(self.state, State::Running { .. } | State::Paused) {
-                    self.wait(now, Duration::ZERO, Reason::Nudged);
-                }
-            }
+            Input::Refreshed => self.refresh(now),
             Input::Configured(settings) => {
                 let starts = (settings.enabled && settings.auto) != (self.settings.enabled && self.settings.auto);
                 self.settings = settings;
@@ -190,23 +198,32 @@ impl Schedule {
     fn nudge(&mut self, now: Instant) {
         let soon = now + NUDGE_DELAY;
         match &mut self.state {
-            State::Running { next, .. } => {
-                next.get_or_insert(ROUND);
-            }
+            State::Running { hint, .. } => *hint = (*hint).max(Hint::News),
             State::Waiting { due, .. } if *due > soon => self.wait(now, NUDGE_DELAY, Reason::Nudged),
             State::Waiting { .. } | State::Offline { .. } | State::Unauthorized { .. } | State::Paused => {}
         }
     }
 
-    /// A round on request runs at once, whatever the circuit says; during another it runs after it.
-    fn ask(&mut self, asked: Task, now: Instant) -> Option<Task> {
+    fn refresh(&mut self, now: Instant) {
+        self.failures = 0;
         match &mut self.state {
-            State::Running { next, .. } => {
-                *next = Some(next.map_or(asked, |other| other.and(asked)));
+            State::Running { hint, .. } => *hint = Hint::Refreshed,
+            State::Waiting { .. } | State::Offline { .. } | State::Unauthorized { .. } => {
+                self.wait(now, Duration::ZERO, Reason::Nudged);
+            }
+            State::Paused => {}
+        }
+    }
+
+    /// A round on request runs at once, whatever the circuit says; during another it runs after it.
+    fn ask(&mut self, task: Task, now: Instant) -> Option<Task> {
+        match &mut self.state {
+            State::Running { asked, .. } => {
+                *asked = Some(asked.map_or(task, |other| other.and(task)));
                 None
             }
             State::Waiting { .. } | State::Offline { .. } | State::Unauthorized { .. } | State::Paused => {
-                Some(self.start(asked, now))
+                Some(self.start(task, now))
             }
         }
     }
@@ -219,13 +236,14 @@ impl Schedule {
 
     fn start(&mut self, mut task: Task, now: Instant) -> Task {
         task.deep |= task.pull && self.deep_due <= now;
-        self.state = State::Running { task, next: None };
+        self.state = State::Running { task, asked: None, hint: Hint::Nothing };
         task
     }
 
     fn end(&mut self, fault: Option<Fault>, now: Instant) -> Option<Task> {
-        let State::Running { task, next } = self.state.clone() else { return None };
-        match fault {
+        let State::Running { task, asked, hint } = self.state.clone() else { return None };
+        // A fault of one collection or operation did not keep the round from its end.
+        match fault.filter(Fault::concerns_everything) {
             None => {
                 self.failures = 0;
                 if task.deep {
@@ -235,12 +253,13 @@ impl Schedule {
             }
             Some(fault) => self.fail(fault, now),
         }
-        // What was asked for by hand runs in any case; its asker waits for the answer.
-        next.and_then(|task| if task == ROUND { self.follow_up(now) } else { Some(self.start(task, now)) })
-    }
-
-    fn follow_up(&mut self, now: Instant) -> Option<Task> {
-        matches!(self.state, State::Waiting { .. }).then(|| self.start(ROUND, now))
+        let may_follow = match hint {
+            Hint::Nothing => false,
+            Hint::News => matches!(self.state, State::Waiting { .. }),
+            Hint::Refreshed => self.runs_by_itself(),
+        };
+        // What was asked for by hand runs in any case: its asker waits for the answer.
+        asked.or_else(|| may_follow.then_some(ROUND)).map(|task| self.start(task, now))
     }
 
     fn fail(&mut self, fault: Fault, now: Instant) {
@@ -248,7 +267,7 @@ impl Schedule {
             self.state = State::Paused;
             return;
         }
-        let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis);
+        let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis).min(RETRY_AFTER_MAX);
         match fault.kind {
             FaultKind::Unauthorized => {
                 self.state = State::Unauthorized { until: now + UNAUTHORIZED_RETRY, fault };
@@ -376,6 +395,37 @@ mod tests {
         assert!(next.is_some_and(|task| task.push && !task.pull));
         schedule.handle(Input::RoundEnded(offline()), now);
         assert!(schedule.handle(Input::Manual { push: true, pull: true }, now).is_some_and(|task| task.deep));
+    }
+
+    #[test]
+    fn whoever_asks_is_answered_even_where_only_the_half_was_asked_for_and_the_round_fails() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(Settings { auto: false, ..settings() }, now, 1);
+        schedule.handle(Input::Manual { push: true, pull: true }, now);
+        schedule.handle(Input::Nudge, now);
+        schedule.handle(Input::Manual { push: true, pull: false }, now);
+        let next = schedule.handle(Input::RoundEnded(offline()), now);
+        assert!(next.is_some_and(|task| task.push), "{next:?}");
+    }
+
+    #[test]
+    fn new_credentials_during_a_round_that_fails_for_the_old_ones_are_tried_at_once() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        schedule.handle(Input::Woken, now);
+        schedule.handle(Input::Refreshed, now);
+        let expired = Some(Fault::new(FaultKind::Unauthorized, "expired"));
+        assert!(schedule.handle(Input::RoundEnded(expired), now).is_some());
+    }
+
+    #[test]
+    fn one_collections_fault_does_not_make_every_round_deep() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        assert!(schedule.handle(Input::Woken, now).is_some_and(|task| task.deep));
+        schedule.handle(Input::RoundEnded(Some(Fault::new(FaultKind::Schema, "no such table"))), now);
+        let (_, task) = woken_at_its_deadline(&mut schedule);
+        assert!(task.is_some_and(|task| !task.deep));
     }
 
     #[test]

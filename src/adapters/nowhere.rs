@@ -48,6 +48,10 @@ impl Remote for Nowhere {
         false
     }
 
+    fn is_signed_in(&self) -> bool {
+        false
+    }
+
     fn requests(&self) -> u64 {
         0
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::model::{Checkpoints, CollectionRules, Direction, Fault};
 use tidelock_actors::ports::{PullRequest, Reader, Remote};
-use tidelock_actors::round::concerns_everything;
 
 use super::Tidelock;
 use crate::error::Error;
@@ -38,7 +37,7 @@ async fn inspect(remote: Arc<dyn Remote>, rules: &[CollectionRules], have: Check
     let mut found = Inspection::default();
     for rule in rules.iter().filter(|rule| rule.direction != Direction::Local) {
         let fault = match fault_of(remote.as_ref(), rule, &have).await {
-            Err(fault) if concerns_everything(&fault) => return Err(fault),
+            Err(fault) if fault.concerns_everything() => return Err(fault),
             Err(fault) => Some(fault.to_string()),
             Ok(()) => None,
         };

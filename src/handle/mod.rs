@@ -10,14 +10,13 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use futures::Stream;
 use futures::future::abortable;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::conflict;
-use tidelock_actors::model::CollectionRules;
-use tidelock_actors::ports::{Ports, Remote, Resolver};
+use tidelock_actors::model::{CollectionRules, Fault};
+use tidelock_actors::ports::{Ports, Remote, Resolver, StoreError};
 use tidelock_actors::queue;
-use tidelock_actors::round::concerns_everything;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync::{self, Refresh};
 
@@ -26,7 +25,7 @@ use crate::adapters::sqlite::{self, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
-use crate::runtime::{Equipment, Parts, Runtime, sync_settings};
+use crate::runtime::{Equipment, Parts, Runtime, patience, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
 use equipment::{remote, store_options};
@@ -191,8 +190,11 @@ impl Tidelock {
         }
         let SyncRequest { push, pull } = request;
         let report = self.inner.parts.sync.ask(sync::Sync { push, pull }).await?;
+        if let Some(trouble) = report.local_trouble {
+            return Err(Error::Store(StoreError::Failed(trouble)));
+        }
         // A fault of one collection or operation leaves the rest of the round done.
-        if let Some(fault) = report.fault.filter(concerns_everything) {
+        if let Some(fault) = report.fault.filter(Fault::concerns_everything) {
             return Err(fault.into());
         }
         Ok(SyncReport {
@@ -232,13 +234,18 @@ impl Tidelock {
         config.validate()?;
         let mut in_force = self.config();
         let needs_restart = changes_needing_restart(&in_force, &config);
+        let token = |config: &Config| config.remote.access_token.as_ref().map(|token| token.expose_secret().to_owned());
+        // A token that the host gave meanwhile is not overwritten by a file that says nothing new.
+        let has_another_token = token(&in_force) != token(&config);
         in_force.adopt(config);
         let rules = with_strategies_of(&self.inner.rules, &in_force.rules());
         let parts = &self.inner.parts;
-        parts.queue.ask(queue::Configure { max_retries: in_force.sync.max_retries }).await?;
+        parts.queue.ask(queue::Configure { patience: patience(&in_force) }).await?;
         parts.resolver.ask(conflict::Configure(rules.to_vec())).await?;
         parts.sync.ask(sync::Configure { settings: sync_settings(&in_force), rules }).await?;
-        self.set_access_token(in_force.remote.access_token.clone());
+        if has_another_token {
+            self.set_access_token(in_force.remote.access_token.clone());
+        }
         *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = in_force;
         Ok(needs_restart)
     }

@@ -210,3 +210,57 @@ async fn h14_refused_credentials_pause_sending_and_charge_nothing() {
     device.sync_until_settled().await;
     assert_eq!(world.rows("owned").await.len(), 1);
 }
+
+#[tokio::test]
+async fn h25_losing_the_token_neither_empties_the_store_nor_parks_anything() {
+    let world = World::new().await;
+    let device = users_device(&world).await;
+    device.save("owned", &uuid(1), r#"{"title":"mine"}"#).await;
+    device.sync().await;
+    device.save("owned", &uuid(1), r#"{"title":"edited"}"#).await;
+    device.tidelock.set_access_token(None);
+    let error = device.tidelock.sync(Default::default()).await.unwrap_err();
+    assert_eq!(error.code(), "unauthorized", "{error}");
+    assert_eq!(device.field("owned", &uuid(1), "title").await, r#""edited""#);
+    assert_eq!((device.tidelock.status().pending, device.tidelock.status().parked), (1, 0));
+}
+
+#[tokio::test]
+async fn h25_a_reload_of_the_configuration_keeps_the_token_that_the_host_gave() {
+    let world = World::new().await;
+    let device = users_device(&world).await;
+    let mut config = device.tidelock.config();
+    config.remote.access_token = None;
+    device.tidelock.reconfigure(config.clone()).await.unwrap();
+    device.tidelock.set_access_token(Some(world.project.any_user().await.unwrap().access_token.into()));
+    config.sync.max_retries = 7;
+    device.tidelock.reconfigure(config).await.unwrap();
+    device.save("owned", &uuid(1), r#"{"title":"mine"}"#).await;
+    assert_eq!(device.sync().await.pushed, 1);
+}
+
+#[tokio::test]
+async fn a_statement_that_always_times_out_stops_neither_the_others_nor_the_pull() {
+    let world = World::new().await;
+    let device = world.device("here");
+    world
+        .project
+        .sql(
+            "create function slow() returns trigger language plpgsql as
+             $$ begin if new.title = 'slow' then raise exception using errcode = '57014', message = 'timeout'; end if; return new; end $$;
+             create trigger slow before insert on public.tasks for each row execute function slow();",
+        )
+        .await
+        .unwrap();
+    device.save("tasks", &uuid(1), r#"{"title":"slow"}"#).await;
+    device.save("tasks", &uuid(2), r#"{"title":"quick"}"#).await;
+    world
+        .project
+        .sql(&format!("insert into public.projects (id, name) values ('{}', 'theirs')", uuid(3)))
+        .await
+        .unwrap();
+    let report = device.sync().await;
+    assert_eq!((report.pushed, report.failed, report.parked), (1, 1, 0), "{report:?}");
+    assert_eq!(device.records("projects").await.len(), 1, "the pull went on");
+    assert!(device.tidelock.status().last_error.is_some());
+}

@@ -48,17 +48,14 @@ struct Body<'a> {
 /// Reads a refusal.
 pub(super) fn read(refusal: &Refusal<'_>) -> Fault {
     let body = serde_json::from_slice::<Body<'_>>(refusal.body).ok();
-    let is_json = body.is_some();
     let body = body.unwrap_or_default();
     let code = text(body.code).or_else(|| text(body.error_code));
     let message = text(body.message).or_else(|| text(body.msg)).or_else(|| text(body.error));
     let details = [text(body.details), text(body.hint)].into_iter().flatten().collect::<Vec<_>>().join("; ");
-    // After a crash of PostgreSQL each pooled connection answers once with nothing to say for itself.
-    let says_nothing = is_json && code.is_none() && message.is_none();
-    let kind = match code.as_deref() {
-        Some(code) => kind_of_code(code, refusal.status),
-        None if refusal.status == 400 && says_nothing => FaultKind::Transient,
-        None => kind_of_status(refusal.status),
+    let kind = match (code.as_deref(), &message) {
+        (Some(code), _) => kind_of_code(code, refusal.status),
+        (None, Some(_)) => kind_of_status(refusal.status),
+        (None, None) => kind_of_wordless(refusal.status),
     };
     Fault {
         kind,
@@ -110,7 +107,9 @@ pub(super) fn may_concern_one_row(fault: &Fault) -> bool {
     match fault.kind {
         FaultKind::Refused => !is_about_the_table(fault),
         FaultKind::Ordering | FaultKind::Doubtful => true,
-        FaultKind::Transient | FaultKind::Unauthorized | FaultKind::Schema => false,
+        // One row's trigger may have kept the whole statement too long.
+        FaultKind::Transient => fault.is_of_one_statement(),
+        FaultKind::Unauthorized | FaultKind::Schema => false,
     }
 }
 
@@ -120,16 +119,6 @@ fn is_about_the_table(fault: &Fault) -> bool {
     match fault.code.as_deref() {
         Some(DENIED) => fault.message.starts_with("permission denied"),
         code => code == Some(GENERATED),
-    }
-}
-
-/// Whether sending anything else now would meet the same fault. A statement that lost a race or waited for a lock
-/// too long says nothing about the next one.
-pub(super) fn concerns_everything(fault: &Fault) -> bool {
-    match fault.kind {
-        FaultKind::Unauthorized => true,
-        FaultKind::Transient => !matches!(fault.code.as_deref(), Some("40001" | "40P01" | "57014" | "55P03")),
-        FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
     }
 }
 
@@ -166,6 +155,16 @@ fn kind_of_status(status: u16) -> FaultKind {
         // A redirection is a network's sign-in page, not the server.
         ..400 => FaultKind::Transient,
         400..=499 => FaultKind::Doubtful,
+    }
+}
+
+/// An answer that neither PostgREST nor Auth gave: a firewall's or a network's page, which says nothing about the rows
+/// that were sent. PostgREST too, after a crash of PostgreSQL, answers once a pooled connection with nothing to say.
+fn kind_of_wordless(status: u16) -> FaultKind {
+    match status {
+        // Too large a body and too long a line are this request's own, whoever says so.
+        401 | 404 | 413 | 414 => kind_of_status(status),
+        _ => FaultKind::Transient,
     }
 }
 
@@ -291,8 +290,21 @@ mod tests {
             (502, Transient),
             (520, Transient),
         ] {
-            assert_eq!(refusal(status, "<html><b>no</b></html>").kind, kind, "{status}");
+            assert_eq!(refusal(status, r#"{"message":"no"}"#).kind, kind, "{status}");
         }
+    }
+
+    #[test]
+    fn a_page_that_is_not_the_servers_parks_nothing() {
+        for body in ["<html><b>Forbidden</b></html>", "", "[]", "{}", "\"no\""] {
+            for status in [302, 400, 403, 405, 406, 409, 410, 418, 422, 429, 451, 500, 503] {
+                assert_eq!(refusal(status, body).kind, Transient, "{status} {body}");
+            }
+            for (status, kind) in [(401, Unauthorized), (404, Schema), (413, Doubtful), (414, Doubtful)] {
+                assert_eq!(refusal(status, body).kind, kind, "{status} {body}");
+            }
+        }
+        assert_eq!(refusal(403, "<html>\n<b>Forbidden</b></html>").message, "<html> <b>Forbidden</b></html>");
     }
 
     #[test]
@@ -315,7 +327,7 @@ mod tests {
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         let wait = |status, text| {
             let now = "2026-11-22T10:00:00Z".parse().unwrap();
-            read(&Refusal { status, retry_after: Some(text), now, body: b"" }).retry_after_ms
+            read(&Refusal { status, retry_after: Some(text), now, body: br#"{"message":"no"}"# }).retry_after_ms
         };
         assert_eq!(wait(429, "7"), Some(7_000));
         assert_eq!(wait(503, "0"), Some(0));
@@ -338,9 +350,9 @@ mod tests {
 
     #[test]
     fn a_lost_race_does_not_stop_what_follows_but_a_dead_server_does() {
-        assert!(!concerns_everything(&refusal(500, r#"{"code":"40001","message":"serialize"}"#)));
-        assert!(concerns_everything(&refusal(503, r#"{"code":"PGRST001","message":"gone"}"#)));
-        assert!(concerns_everything(&refusal(401, "{}")));
-        assert!(!concerns_everything(&refusal(400, r#"{"code":"23514","message":"check"}"#)));
+        assert!(!refusal(500, r#"{"code":"40001","message":"serialize"}"#).concerns_everything());
+        assert!(refusal(503, r#"{"code":"PGRST001","message":"gone"}"#).concerns_everything());
+        assert!(refusal(401, "{}").concerns_everything());
+        assert!(!refusal(400, r#"{"code":"23514","message":"check"}"#).concerns_everything());
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use tidelock_actors::limits;
 use tidelock_actors::model::{Fault, FaultKind};
 
-use super::fault::concerns_everything;
 use super::http::{Answer, Link, Question};
 use super::table::Table;
 
@@ -31,7 +30,12 @@ impl<'a> Gate<'a> {
     /// taken, or the collection does not fit the server's schema.
     pub async fn send(&self, table: &Table, question: Question<'_>) -> Result<Answer, Fault> {
         self.check(table)?;
-        self.link.send(question).await.inspect_err(|fault| self.note(table, fault))
+        let answer = self.link.send(question).await;
+        if let Err(fault) = &answer {
+            self.note(table, fault);
+            table.note(fault).await;
+        }
+        answer
     }
 
     /// The version column, if the server has it.
@@ -53,7 +57,7 @@ impl<'a> Gate<'a> {
 
     /// Remembers what an answer says about the requests after it.
     pub fn note(&self, table: &Table, fault: &Fault) {
-        if concerns_everything(fault) {
+        if fault.concerns_everything() {
             // The first word counts.
             let _ = self.closed.set(fault.clone());
         }

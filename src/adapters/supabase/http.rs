@@ -111,6 +111,11 @@ impl Link {
         })
     }
 
+    /// Whether there is a bearer token just now.
+    pub fn is_signed_in(&self) -> bool {
+        (self.token)().is_some()
+    }
+
     /// Requests sent so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

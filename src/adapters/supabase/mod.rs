@@ -1,7 +1,8 @@
 //! The server through PostgREST, with nothing installed on it: the plain mode of the `Remote` port.
 //!
 //! - sending: `http` (one request), `request_line` (filters), `gate` (a batch's requests), `fault` (what a refusal means);
-//! - tables: `table`, `columns` (names and rows), `read_again` (rows by key);
+//! - tables: `table`, `columns` (names and rows), `spelling` (keys that the server writes otherwise), `read_again` (rows
+//!   by key);
 //! - pushing: `push` (a batch in order), `push_create`, `push_update`, `push_delete`, `push_change` (what the latter
 //!   two share), `bisect` (the guilty rows of a refused batch);
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
@@ -26,6 +27,7 @@ mod push_update;
 mod read_again;
 mod request_line;
 mod server_clock;
+mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -147,6 +149,10 @@ impl Remote for Plain {
 
     fn needs_listing(&self) -> bool {
         true
+    }
+
+    fn is_signed_in(&self) -> bool {
+        self.link.is_signed_in()
     }
 
     fn requests(&self) -> u64 {

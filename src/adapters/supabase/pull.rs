@@ -34,7 +34,9 @@ pub(super) async fn pull(plain: &Plain, have: &Checkpoints, request: &PullReques
         }
         match page(plain, table, &mut place, request).await {
             Ok(rows) => pulled.rows = rows,
-            Err(fault) if is_the_collections_own(&fault) => {
+            // A missing table, a filter with a mistake in it, no grant: the other collections go on.
+            Err(fault) if !fault.concerns_everything() => {
+                table.note(&fault).await;
                 place.leave(request.round);
                 pulled.paused.push((table.name.clone(), fault));
             }
@@ -52,14 +54,6 @@ pub(super) async fn pull(plain: &Plain, have: &Checkpoints, request: &PullReques
         }
     }
     Ok(pulled)
-}
-
-/// A fault that other collections need not share: a missing table, a filter with a mistake in it, no grant.
-fn is_the_collections_own(fault: &Fault) -> bool {
-    match fault.kind {
-        FaultKind::Transient | FaultKind::Unauthorized => false,
-        FaultKind::Schema | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Ordering => true,
-    }
 }
 
 /// What is read, in words that change when it does.

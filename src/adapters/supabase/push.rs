@@ -12,8 +12,10 @@ use tidelock_actors::model::{Action, Fault, FaultKind, Outgoing, RecordId, Verdi
 use tidelock_actors::ports::Pushed;
 
 use super::gate::Gate;
+use super::http::Question;
+use super::spelling::Asked;
 use super::table::Table;
-use super::{Plain, push_create, push_delete, push_update};
+use super::{Plain, columns, fault, push_create, push_delete, push_update};
 
 /// One operation at the moment of sending.
 pub(super) struct Job<'a> {
@@ -35,6 +37,22 @@ pub(super) struct Desk<'a> {
     pub table: &'a Table,
     /// The version column, where the server has it.
     pub version: Option<&'a str>,
+}
+
+impl Desk<'_> {
+    /// Sends a write. The rows that it met come back by key, in the spelling that is asked for, with their versions.
+    pub async fn write<'k>(
+        &self,
+        question: Question<'_>,
+        keys: impl Iterator<Item = &'k str>,
+    ) -> Result<HashMap<String, Option<Version>>, Fault> {
+        let answer = self.gate.send(self.table, question).await?;
+        let rows = columns::rows(&answer.body, &self.table.key, self.version)
+            .map_err(|_| fault::not_json(answer.status, &answer.body))?;
+        let asked = Asked::new(keys);
+        let met = rows.into_iter().map(|row| (asked.spelling(&row.key).to_owned(), row.version.map(Version::from)));
+        Ok(met.collect())
+    }
 }
 
 /// The verdicts of a stretch, each with its operation's place in the batch.

@@ -9,7 +9,6 @@ use tidelock_actors::document::Document;
 use tidelock_actors::model::{Action, Fault, RemoteState, Verdict, Version};
 
 use super::bisect::bisect;
-use super::columns;
 use super::fault;
 use super::push::{Desk, Job, Verdicts, all_failed};
 use super::push_create::read_in_place;
@@ -90,20 +89,22 @@ async fn change(
         // A part of what fitted into one filter fits.
         Tie::Version(_) | Tie::Nothing => filters(desk, attempts, part, usize::MAX).remove(0).0,
     };
-    match ask(desk, action, first, &filter).await {
+    let keys = || part.iter().map(|at| attempts[*at].job.key);
+    match ask(desk, action, first, &filter, keys()).await {
         // A field whose type cannot be compared with a text (a JSON column): the row was read just now, that must do.
         Err(fault) if matches!(first.tie, Tie::Fields(_)) && cannot_compare(&fault) => {
-            ask(desk, action, first, &key_is(desk, first)).await
+            ask(desk, action, first, &key_is(desk, first), keys()).await
         }
         answer => answer,
     }
 }
 
-async fn ask(
+async fn ask<'k>(
     desk: &Desk<'_>,
     action: Action,
     attempt: &Attempt<'_>,
     filter: &str,
+    keys: impl Iterator<Item = &'k str>,
 ) -> Result<HashMap<String, Option<Version>>, Fault> {
     let table = desk.table;
     let (method, body) = match action {
@@ -113,10 +114,7 @@ async fn ask(
         }
     };
     let query = query(desk).with_filter(filter);
-    let answer = desk.gate.send(table, table.write(method, &query, RETURN, body)).await?;
-    let rows = columns::rows(&answer.body, &table.key, desk.version)
-        .map_err(|_| fault::not_json(answer.status, &answer.body))?;
-    Ok(rows.into_iter().map(|row| (row.key.into_owned(), row.version.map(Version::from))).collect())
+    desk.write(table.write(method, &query, RETURN, body), keys).await
 }
 
 fn query(desk: &Desk<'_>) -> Query {
@@ -155,9 +153,10 @@ async fn look_at(desk: &Desk<'_>, action: Action, attempts: &[Attempt<'_>], unmo
 /// The row is as it was read, and yet did not meet its own values: some types are not equal to their own text. It is
 /// changed by its key alone; if even that meets nothing, it was a denial.
 async fn insist(desk: &Desk<'_>, action: Action, attempt: &Attempt<'_>, row: Option<Seen>) -> Verdict {
-    match ask(desk, action, attempt, &key_is(desk, attempt)).await {
+    let key = attempt.job.key;
+    match ask(desk, action, attempt, &key_is(desk, attempt), std::iter::once(key)).await {
         Err(fault) => Verdict::Failed(fault),
-        Ok(mut changed) => match changed.remove(attempt.job.key) {
+        Ok(mut changed) => match changed.remove(key) {
             Some(version) => Verdict::Applied { version, document: None },
             None => judge(desk, action, attempt, row),
         },

@@ -55,7 +55,7 @@ async fn insert_all(
     let mut left = Vec::new();
     for (columns, group) in groups(desk, jobs, wanted) {
         for part in parts(&group, rows) {
-            let told = bisect(part, |part| insert(desk, &columns, rows, part)).await;
+            let told = bisect(part, |part| insert(desk, &columns, jobs, rows, part)).await;
             for (part, answer) in told {
                 match answer {
                     Err(fault) => verdicts.extend(all_failed(part.iter().map(|job| &jobs[*job]), &fault)),
@@ -80,6 +80,7 @@ async fn insert_all(
 async fn insert(
     desk: &Desk<'_>,
     columns: &str,
+    jobs: &[Job<'_>],
     rows: &[String],
     part: &[usize],
 ) -> Result<HashMap<String, Option<Version>>, Fault> {
@@ -97,10 +98,8 @@ async fn insert(
         body.push_str(&rows[*job]);
     }
     body.push(']');
-    let answer = desk.gate.send(table, table.write(Method::POST, &query, INSERT, Some(body))).await?;
-    let rows = columns::rows(&answer.body, &table.key, desk.version)
-        .map_err(|_| fault::not_json(answer.status, &answer.body))?;
-    Ok(rows.into_iter().map(|row| (row.key.into_owned(), row.version.map(Version::from))).collect())
+    let question = table.write(Method::POST, &query, INSERT, Some(body));
+    desk.write(question, part.iter().map(|job| jobs[*job].key)).await
 }
 
 /// Tells of rows that were not inserted, by what the server has in their place; those that it does not show are left.

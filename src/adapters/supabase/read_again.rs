@@ -10,12 +10,13 @@ use super::columns;
 use super::fault;
 use super::gate::Gate;
 use super::request_line::{self, Query};
+use super::spelling::Asked;
 use super::table::Table;
 
 /// Requests under way at once.
 const WIDTH: usize = 4;
 
-/// Rows by key; what was not seen is absent.
+/// Rows by key, in the spelling that was asked for; what was not seen is absent.
 pub(super) type Rows = BTreeMap<String, Seen>;
 
 /// A row that was seen.
@@ -70,9 +71,10 @@ async fn read_all(
         if rows.is_empty() {
             break;
         }
+        let asked = Asked::new(missing.iter().copied());
         for row in rows {
             let seen = Seen { version: row.version.map(Version::from), document: table.names.localised(row.raw) };
-            found.insert(row.key.into_owned(), seen);
+            found.insert(asked.spelling(&row.key).to_owned(), seen);
         }
         let before = missing.len();
         missing.retain(|key| !found.contains_key(*key));

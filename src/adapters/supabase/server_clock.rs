@@ -23,9 +23,11 @@ impl ServerClock {
         };
     }
 
-    /// The server's clock less this device's, in milliseconds, once an answer told it.
+    /// The server's clock less this device's, in milliseconds, once an answer told it. Clocks that may agree are
+    /// taken to agree: a guess within the second would put two edits into the wrong order.
     pub fn offset_ms(&self) -> Option<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|(low, high)| low.midpoint(high))
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.map(|(low, high)| if low <= 0 && high >= 0 { 0 } else { low.midpoint(high) })
     }
 }
 
@@ -44,6 +46,13 @@ mod tests {
         }
         let offset = clock.offset_ms().unwrap();
         assert!((5_150..=5_350).contains(&offset), "{offset}");
+    }
+
+    #[test]
+    fn clocks_that_may_agree_are_taken_to_agree() {
+        let clock = ServerClock::default();
+        clock.learn(10_700, 10_720, 10_000);
+        assert_eq!(clock.offset_ms(), Some(0));
     }
 
     #[test]

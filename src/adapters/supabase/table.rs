@@ -7,7 +7,7 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use tidelock_actors::document::{Document, instant};
 use tidelock_actors::model::{CollectionRules, Fault, FaultKind};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::columns::{self, Names};
 use super::fault;
@@ -33,7 +33,8 @@ pub(super) struct Table {
     pub path: String,
     /// The schema's header, if it is not `public`.
     pub schema: Option<HeaderValue>,
-    versioned: OnceCell<bool>,
+    /// Whether the server has the version column, once it was asked.
+    versioned: Mutex<Option<bool>>,
     page_rows: AtomicUsize,
 }
 
@@ -52,7 +53,7 @@ impl Table {
             schema: schema.and_then(|schema| HeaderValue::from_str(schema).ok()),
             names,
             rules,
-            versioned: OnceCell::new(),
+            versioned: Mutex::default(),
             page_rows: AtomicUsize::new(page_rows.max(1)),
         }
     }
@@ -68,10 +69,23 @@ impl Table {
         Question { method, line, schema: self.schema.as_ref(), prefer: Some(prefer), body }
     }
 
-    /// The version column, if the server has it. Asked once a process; a fault is asked again.
+    /// The version column, if the server has it. Asked once, and anew after a fault of the schema.
     pub async fn version(&self, link: &Link) -> Result<Option<&str>, Fault> {
-        let has_one = self.versioned.get_or_try_init(|| self.ask_for_version(link)).await?;
+        // Held while the server is asked, so that nobody asks beside.
+        let mut versioned = self.versioned.lock().await;
+        let has_one = match *versioned {
+            Some(known) => known,
+            None => *versioned.insert(self.ask_for_version(link).await?),
+        };
         Ok(has_one.then_some(self.rules.version.as_str()))
+    }
+
+    /// Learns from a fault. One of the schema tells that the table is not what it was when it was asked for its version
+    /// column: that may be what is missing, and a table that is made again need not have one.
+    pub async fn note(&self, fault: &Fault) {
+        if fault.kind == FaultKind::Schema {
+            *self.versioned.lock().await = None;
+        }
     }
 
     async fn ask_for_version(&self, link: &Link) -> Result<bool, Fault> {

@@ -59,6 +59,32 @@ async fn h35_a_schema_fault_pauses_that_collection_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_version_column_that_goes_or_comes_is_noticed_after_one_fault() {
+    let project = tidelock_testbed::project().await.unwrap();
+    let remote = remote(&project, &["stamped"]);
+    let change = async |sql: &str| {
+        project.sql(&format!("{sql}; notify pgrst, 'reload schema'")).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let stamped = "create table stamped (id int primary key, updated_at timestamptz default now());
+        grant all on stamped to anon, authenticated, service_role";
+    change(stamped).await;
+    assert!(applied(&push_one(&remote, create("stamped", "1", "{}")).await).is_some());
+
+    change("alter table stamped drop column updated_at").await;
+    assert_eq!(failed(&push_one(&remote, create("stamped", "2", "{}")).await).kind, FaultKind::Schema);
+    assert_eq!(applied(&push_one(&remote, create("stamped", "2", "{}")).await), None);
+
+    change("drop table stamped").await;
+    assert_eq!(round(&remote, Checkpoints::new(), 1, true, &["stamped"]).await.paused.len(), 1);
+    change(stamped).await;
+    assert!(applied(&push_one(&remote, create("stamped", "3", "{}")).await).is_some());
+    let pulled = round(&remote, Checkpoints::new(), 2, false, &["stamped"]).await;
+    assert!(pulled.paused.is_empty());
+    assert!(present(&pulled.rows[0].state).1.is_some());
+}
+
+#[tokio::test]
 async fn nobody_listening_is_transient() {
     let project = tidelock_testbed::project().await.unwrap();
     let nowhere = PlainOptions { url: "http://127.0.0.1:1".into(), ..options(&project, vec![rules("tasks")]) };
@@ -138,6 +164,19 @@ async fn something_else_at_the_address_is_no_server() {
     assert!(told.message.contains("Welcome"), "{told:?}");
     assert_eq!(failed(&push_one(&remote, create("tasks", "k", "{}")).await).kind, FaultKind::Transient);
     assert_eq!(remote.count("tasks".into()).await.unwrap_err().kind, FaultKind::Transient);
+}
+
+#[tokio::test]
+async fn a_firewalls_page_parks_nothing_and_stops_the_batch() {
+    let page = "<html>Forbidden</html>";
+    let head = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", page.len());
+    let remote = remote_at(canned(head + page).await);
+    let batch = vec![create("tasks", "k", "{}"), create("notes", "n", "{}")];
+    for verdict in push(&remote, batch).await {
+        assert_eq!((failed(&verdict).kind, failed(&verdict).status), (FaultKind::Transient, Some(403)));
+    }
+    assert_eq!(remote.requests(), 1);
+    assert_eq!(remote.probe().await.unwrap_err().kind, FaultKind::Transient);
 }
 
 #[tokio::test]

@@ -376,6 +376,32 @@ async fn odd_keys_go_there_and_back() {
 }
 
 #[tokio::test]
+async fn a_key_that_the_server_writes_otherwise_is_the_same_key() {
+    let project = tidelock_testbed::project().await.unwrap();
+    let remote = remote(&project, &["tasks"]);
+    let key = "ABCDEF00-0000-4000-8000-00000000000A";
+    let made = create("tasks", key, r#"{"title":"a"}"#);
+    let verdict = push_one(&remote, made.clone()).await;
+    let version = applied(&verdict).unwrap().to_owned();
+    // Its answer was lost: the row is there already.
+    assert_eq!(applied(&push_one(&remote, made).await), Some(&*version));
+    let other = push_one(&remote, create("tasks", key, r#"{"title":"b"}"#)).await;
+    assert_eq!(present(conflict(&other)).1, Some(&*version));
+
+    let update = |title: &str, version: &str| {
+        let patch = format!(r#"{{"title":"{title}"}}"#);
+        on(operation("tasks", key, Action::Update, &patch), r#"{"title":"a"}"#, Some(version))
+    };
+    let changed = push_one(&remote, update("b", &version)).await;
+    let second = applied(&changed).unwrap().to_owned();
+    assert_eq!(applied(&push_one(&remote, update("b", &version)).await), Some(&*second));
+    assert_eq!(present(conflict(&push_one(&remote, update("c", &version)).await)).1, Some(&*second));
+    let delete = on(operation("tasks", key, Action::Delete, "{}"), r#"{"title":"b"}"#, None);
+    applied(&push_one(&remote, delete).await);
+    assert_eq!(project.value("select count(*) from tasks").await.unwrap().as_deref(), Some("0"));
+}
+
+#[tokio::test]
 async fn declared_names_are_the_servers_names_there_and_local_names_here() {
     let project = tidelock_testbed::project().await.unwrap();
     let mut renamed = rules("tasks");
