@@ -265,8 +265,7 @@ impl Progress<'_> {
     }
 
     fn pulled_collections(&self) -> impl Iterator<Item = &CollectionRules> {
-        let rules = self.crew.rules.iter().filter(|rule| rule.direction.pulls());
-        rules.filter(|rule| self.report.paused.iter().all(|(paused, _)| *paused != rule.name))
+        self.crew.rules.iter().filter(|rule| rule.direction.pulls())
     }
 
     /// Where the counts differ, the keys are listed: the server's side decides what is missing here or there.

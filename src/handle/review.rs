@@ -19,7 +19,8 @@ impl Tidelock {
         Ok(self.inner.parts.queue.ask(Redrive(ids)).await??)
     }
 
-    /// Gives parked operations up; none named means all. Returns how many. What they held stays in the history.
+    /// Gives operations up, those that are still to be sent only by name; none named means all that are parked.
+    /// Returns how many. What they held stays in the history.
     pub async fn discard(&self, ids: Vec<i64>) -> Result<u64, Error> {
         Ok(self.inner.parts.queue.ask(Discard(ids)).await??)
     }

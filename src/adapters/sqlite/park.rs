@@ -221,7 +221,8 @@ impl Batch<'_> {
         found.ok_or_else(|| Failure::not_found(format!("there is no operation {sequence} in the queue")))
     }
 
-    /// Gives parked operations up, each with all later ones of its record. None named means all.
+    /// Gives operations up, each with all later ones of its record. None named means all that are parked; one that
+    /// is still to be sent goes only by name, as where its collection is paused for a field that the server lacks.
     pub(super) fn discard(&mut self, sequences: &[Sequence]) -> Result<Written, Failure> {
         let mut first_of: BTreeMap<i64, Sequence> = BTreeMap::new();
         let all: Vec<Sequence> = match sequences {
@@ -230,16 +231,11 @@ impl Batch<'_> {
         };
         for sequence in all {
             match self.standing(sequence)? {
-                (record, OperationState::Parked) => {
+                (record, OperationState::Parked | OperationState::Pending) => {
                     let first = first_of.entry(record).or_insert(sequence);
                     *first = sequence.min(*first);
                 }
                 (_, OperationState::Held) => return Err(is_held(sequence)),
-                (_, OperationState::Pending) => {
-                    return Err(Failure::invalid(format!(
-                        "operation {sequence} is pending; only a parked one can be given up"
-                    )));
-                }
             }
         }
         let (mut count, mut changed) = (0, Vec::new());
@@ -490,13 +486,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_parked_can_be_given_up() {
+    fn what_is_still_to_be_sent_is_given_up_only_by_name() {
         let mut world = family();
         assert_eq!(said(world.commit(Write::Discard(vec![9]))), "there is no operation 9 in the queue");
         assert_eq!(said(world.commit(Write::Redrive(vec![9]))), "there is no operation 9 in the queue");
-        let error = said(world.commit(Write::Discard(vec![4])));
-        assert_eq!(error, "operation 4 is pending; only a parked one can be given up");
-        assert_eq!(world.outbox().len(), 4);
+        assert_eq!(world.commit(Write::Discard(vec![])).unwrap(), Written::Moved { count: 0, changed: vec![] });
+        let given_up = world.commit(Write::Discard(vec![4])).unwrap();
+        assert_eq!(given_up, Written::Moved { count: 1, changed: vec![id("notes/n")] });
+        assert_eq!((world.outbox().len(), world.get("notes/n")), (3, None));
+        world.assert_healthy();
     }
 
     #[test]
