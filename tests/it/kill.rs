@@ -95,3 +95,32 @@ async fn h47_twenty_kills_under_load_lose_no_acknowledged_put() {
     let lost: Vec<_> = acknowledged.iter().filter(|key| !on_server.contains_key(*key)).collect();
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h36_seventy_thousand_rows_are_fetched_in_bounded_memory() {
+    let world = World::new().await;
+    let rows = "insert into public.projects (id, name) select gen_random_uuid(), repeat('x', 500) from generate_series(1, 70000)";
+    world.project.sql(rows).await.unwrap();
+    let directory = world.folder("here");
+    std::fs::create_dir_all(&directory).unwrap();
+    let config = directory.join("tidelock.toml");
+    std::fs::write(&config, world.config_text(&directory.join("data"), "auto = true")).unwrap();
+    let process = run(&config).await;
+    let fetched = async {
+        loop {
+            let output = tidelock(&config).args(["status", "--json"]).output().await.unwrap();
+            let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            if status["collections"]["projects"]["records"] == 70_000 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), fetched).await.expect("all rows arrive");
+    let path = format!("/proc/{}/status", process.child.id().unwrap());
+    let Ok(status) = std::fs::read_to_string(path) else { return println!("no /proc here: memory was not looked at") };
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most_kib: u64 = most.split_whitespace().next().unwrap().parse().unwrap();
+    println!("the most memory: {} MiB", most_kib / 1024);
+    assert!(most_kib < 120 * 1024, "{most_kib} KiB");
+}

@@ -56,6 +56,37 @@ async fn a_duplicate_is_parked_and_an_edit_mends_it() {
 }
 
 #[tokio::test]
+async fn h16_a_refused_record_stays_on_the_device_whatever_the_refusal() {
+    let world = World::new().await;
+    let device = world.device("here");
+    device.save("tasks", &uuid(1), r#"{"title":"taken","code":"same"}"#).await;
+    device.sync().await;
+    device.save("tasks", &uuid(2), r#"{"title":"duplicate","code":"same"}"#).await;
+    device.save("tasks", &uuid(3), r#"{"title":"negative","n":-1}"#).await;
+    device.save("tasks", &uuid(4), r#"{"title":"no number","n":"x"}"#).await;
+    for _ in 0..3 {
+        device.sync().await;
+    }
+    assert_eq!(device.tidelock.status().parked, 3);
+    assert_eq!(device.records("tasks").await.len(), 4);
+}
+
+#[tokio::test]
+async fn h35_a_field_that_the_server_lacks_pauses_the_push_and_can_be_given_up() {
+    let world = World::new().await;
+    let device = world.device("here");
+    device.save("notes", "a", r#"{"bdoy":"a typo"}"#).await;
+    let report = device.sync().await;
+    assert!(report.paused.contains_key("notes"), "{report:?}");
+    assert_eq!((device.tidelock.status().pending, device.tidelock.status().parked), (1, 0));
+    let waiting = device.tidelock.queue(QueueFilter::default()).await.unwrap();
+    assert_eq!(device.tidelock.discard(vec![waiting[0].id]).await.unwrap(), 1);
+    device.save("notes", "a", r#"{"body":"mended"}"#).await;
+    device.sync_until_settled().await;
+    assert_eq!(world.rows("notes").await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_was_parked_can_be_given_up() {
     let world = World::new().await;
     let device = save_thousand_with(&world, r#"{"title":"bad","n":-1}"#).await;

@@ -144,3 +144,49 @@ async fn h39_having_synced_is_remembered_and_never_claimed_too_early() {
     let again = tidelock::Tidelock::open(device.tidelock.config()).unwrap();
     assert_eq!(again.status().last_synced_at, synced, "remembered across a restart");
 }
+
+#[tokio::test]
+async fn h02_an_edit_made_offline_and_uploaded_late_is_seen_by_who_pulled_meanwhile() {
+    let world = World::new().await;
+    let (here, there) = (world.device("here"), world.device("there"));
+    here.save("projects", &uuid(1), r#"{"name":"made first, sent last"}"#).await;
+    there.save("projects", &uuid(2), r#"{"name":"made last, sent first"}"#).await;
+    there.sync().await;
+    here.sync().await;
+    there.sync().await;
+    assert_eq!(there.records("projects").await.len(), 2);
+}
+
+#[tokio::test]
+async fn h05_acknowledging_an_own_write_does_not_step_over_others() {
+    let world = World::new().await;
+    let device = world.device("here");
+    device.sync().await;
+    world
+        .project
+        .sql(&format!("insert into public.projects (id, name) values ('{}', 'theirs')", uuid(1)))
+        .await
+        .unwrap();
+    device.save("projects", &uuid(2), r#"{"name":"ours, stamped later"}"#).await;
+    device.tidelock.sync(tidelock::SyncRequest { push: true, pull: false }).await.unwrap();
+    device.sync().await;
+    assert!(device.get("projects", &uuid(1)).await.is_some());
+}
+
+#[tokio::test]
+async fn h18_stopping_in_the_middle_of_a_push_settles_nothing_that_the_server_did_not_answer() {
+    let world = World::new().await;
+    let device = world.device("here");
+    device.save("projects", &uuid(1), r#"{"name":"x"}"#).await;
+    let mut held = world.network.pause_next("POST", "/rest/v1/projects", tidelock_testbed::HoldAt::Request);
+    let handle = device.tidelock.clone();
+    let syncing = tokio::spawn(async move { handle.sync(Default::default()).await });
+    assert!(held.reached().await);
+    device.tidelock.shutdown().await;
+    assert!(syncing.await.unwrap().is_err());
+    drop(held);
+    let again = tidelock::Tidelock::open(device.tidelock.config()).unwrap();
+    assert_eq!(again.status().pending, 1);
+    again.sync(Default::default()).await.unwrap();
+    assert_eq!((again.status().pending, world.rows("projects").await.len()), (0, 1));
+}
