@@ -58,9 +58,14 @@ impl Batch<'_> {
     }
 
     /// Whether there is any operation on any record of a collection.
-    pub(super) fn has_operations(&self, at: Index) -> bool {
-        let CollectionCounts { pending, parked, conflicts, .. } = self.counts(at);
-        pending + parked + conflicts > 0
+    pub(super) fn has_any_operation(&self, at: Index) -> bool {
+        self.counts(at).pending > 0 || self.has_any_set_aside(at)
+    }
+
+    /// Whether any operation of a collection is parked or held.
+    pub(super) fn has_any_set_aside(&self, at: Index) -> bool {
+        let CollectionCounts { parked, conflicts, .. } = self.counts(at);
+        parked + conflicts > 0
     }
 
     /// Performs `work`; where it answers `false`, everything it wrote is taken back.

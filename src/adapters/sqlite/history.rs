@@ -60,7 +60,7 @@ impl Batch<'_> {
             before.origin,
             before.round,
             cause.stamp.0,
-            cause.origin.name(),
+            cause.origin,
             cause.round,
         ])?;
         if self.retention.is_due(before.revision) { self.forget_old_versions(place) } else { Ok(()) }

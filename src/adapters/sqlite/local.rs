@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::collections::Place;
 use super::faults::Failure;
 use super::operations::{NewOperation, OperationState};
-use super::records::{Cause, Newest, Record, State};
+use super::records::{Cause, Record, State};
 
 impl Batch<'_> {
     /// Performs a local transaction.
@@ -78,7 +78,7 @@ impl Batch<'_> {
             None => self.create(place, &keyed, stamp),
             Some(record) => match &record.state.document {
                 None => self.bring_back(place, &record, &keyed, stamp),
-                Some(current) => self.overlay(place, &record, current, fields, stamp),
+                Some(current) => self.overlay(place, &record, current, document, fields, stamp),
             },
         }
     }
@@ -121,8 +121,7 @@ impl Batch<'_> {
         document: &Document,
         stamp: Stamp,
     ) -> Result<bool, Failure> {
-        let newest = self.newest(place, record)?;
-        self.send(place, record, newest, Some(document), Action::Create, document, stamp)?;
+        self.send(place, record, Some(document), Action::Create, document, stamp)?;
         Ok(true)
     }
 
@@ -132,10 +131,13 @@ impl Batch<'_> {
         place: Place<'_>,
         record: &Record,
         current: &Document,
+        saved: &Document,
         fields: Fields<'_>,
         stamp: Stamp,
     ) -> Result<bool, Failure> {
         let mut merged = current.fields();
+        // Where every field is named, the document is what was saved.
+        let is_whole = merged.keys().all(|name| fields.contains_key(name));
         let differs = |name: &str, value| merged.get(name).is_none_or(|before| !same_value(before, value));
         let changes: Fields<'_> = fields.into_iter().filter(|(name, value)| differs(name, value)).collect();
         if changes.is_empty() {
@@ -143,12 +145,11 @@ impl Batch<'_> {
         }
         let patch = Document::from_fields(changes.iter().map(|(name, value)| (name, *value)));
         merged.extend(changes);
-        let document = Document::from_fields(merged);
+        let document = if is_whole { saved.clone() } else { Document::from_fields(merged) };
         check_size(place.id, &document)?;
-        let newest = self.newest(place, record)?;
-        let was_sent = record.state.base.is_some() || newest.is_some();
+        let was_sent = record.state.base.is_some() || record.has_operations;
         let (action, asked) = if was_sent { (Action::Update, &patch) } else { (Action::Create, &document) };
-        self.send(place, record, newest, Some(&document), action, asked, stamp)?;
+        self.send(place, record, Some(&document), action, asked, stamp)?;
         Ok(true)
     }
 
@@ -156,12 +157,11 @@ impl Batch<'_> {
         let Some(record) = self.find(place)?.filter(|record| record.state.document.is_some()) else {
             return Ok(false);
         };
-        let newest = self.newest(place, &record)?;
-        if record.state.base.is_none() && newest.is_none() {
+        if record.state.base.is_none() && !record.has_operations {
             self.replace(place, &record, &State::nowhere(), false, true, Cause::local(stamp))?;
             return Ok(true);
         }
-        self.send(place, &record, newest, None, Action::Delete, &Document::empty(), stamp)?;
+        self.send(place, &record, None, Action::Delete, &Document::empty(), stamp)?;
         Ok(true)
     }
 
@@ -171,17 +171,17 @@ impl Batch<'_> {
         &mut self,
         place: Place<'_>,
         record: &Record,
-        newest: Option<Newest>,
         document: Option<&Document>,
         action: Action,
         patch: &Document,
         stamp: Stamp,
     ) -> Result<(), Failure> {
         let (cause, document) = (Cause::local(stamp), document.cloned());
-        if !self.is_sent(place) && newest.is_none() {
+        if !self.is_sent(place) && !record.has_operations {
             let after = State { document, ..State::nowhere() };
             return self.replace(place, record, &after, false, true, cause);
         }
+        let newest = if self.has_any_set_aside(place.at) { self.newest(record)? } else { None };
         let state = match newest.map(|newest| newest.state) {
             None | Some(OperationState::Pending) => OperationState::Pending,
             Some(OperationState::Held) => OperationState::Held,

@@ -46,7 +46,7 @@ impl Batch<'_> {
             if last.is_some_and(|(seen, _)| seen == name) {
                 continue;
             }
-            let contests = self.has_operations(self.collections.find(name)?);
+            let contests = self.has_any_operation(self.collections.find(name)?);
             last = Some((name, contests));
             if contests {
                 return Ok(true);
@@ -103,7 +103,7 @@ impl Batch<'_> {
         if is_known(&record, remote) {
             return Ok(());
         }
-        let Some(newest) = self.newest(place, &record)? else {
+        let Some(newest) = self.newest(&record)? else {
             if self.take_clean(place, &record, remote, cause)? {
                 harvest.changed.push(place.id.clone());
             }

@@ -170,8 +170,7 @@ impl Batch<'_> {
 
     /// What waited for an operation that is through may go.
     pub(super) fn release_dependants(&mut self, sequence: Sequence) -> Result<(), Failure> {
-        let mut waiting = self.collections.iter().map(|(at, _)| self.counts(at));
-        if waiting.all(|counts| counts.parked + counts.conflicts == 0) {
+        if !self.collections.iter().any(|(at, _)| self.has_any_set_aside(at)) {
             return Ok(());
         }
         let mut statement = self.connection.prepare_cached("SELECT record FROM tl_operations WHERE depends_on = ?1")?;

@@ -1,5 +1,6 @@
 //! Rows of `tl_records`: found, made, replaced and removed, with their counts and history always kept along.
 
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row, params};
 use tidelock_actors::document::Document;
 use tidelock_actors::model::{Sequence, Stamp, Version};
@@ -53,14 +54,26 @@ pub(super) enum Origin {
     Discard,
 }
 
-impl Origin {
-    /// Its name in the file.
-    pub(super) fn name(self) -> &'static str {
-        match self {
+impl ToSql for Origin {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let name = match self {
             Self::Local => "local",
             Self::Server => "server",
             Self::Resolution => "resolution",
             Self::Discard => "discard",
+        };
+        Ok(name.into())
+    }
+}
+
+impl FromSql for Origin {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_str()? {
+            "local" => Ok(Self::Local),
+            "server" => Ok(Self::Server),
+            "resolution" => Ok(Self::Resolution),
+            "discard" => Ok(Self::Discard),
+            _ => Err(FromSqlError::InvalidType),
         }
     }
 }
@@ -90,8 +103,10 @@ pub(super) struct Record {
     pub(super) row: i64,
     /// What it is.
     pub(super) state: State,
-    /// Who made it so, by name.
-    pub(super) origin: String,
+    /// Whether operations stand on it.
+    pub(super) has_operations: bool,
+    /// Who made it so.
+    pub(super) origin: Origin,
     /// When.
     pub(super) stamp: i64,
     /// In which round.
@@ -112,18 +127,18 @@ pub(super) struct Newest {
 }
 
 const FIND: &str = "
-    SELECT id, document, server_document, version, on_server, confirmed, origin, stamp, round, revision
+    SELECT id, document, server_document, version, on_server, confirmed, has_operations, origin, stamp, round, revision
     FROM tl_records WHERE collection = ?1 AND key = ?2";
 
 const INSERT: &str = "
-    INSERT INTO tl_records (collection, key, document, server_document, version, on_server, confirmed, origin, stamp,
-                            round, revision)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)
+    INSERT INTO tl_records (collection, key, document, server_document, version, on_server, confirmed, has_operations,
+                            origin, stamp, round, revision)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0)
     ON CONFLICT (collection, key) DO NOTHING";
 
 const UPDATE: &str = "
     UPDATE tl_records SET document = ?2, server_document = ?3, version = ?4, on_server = ?5, confirmed = ?6,
-                          origin = ?7, stamp = ?8, round = ?9, revision = ?10
+                          has_operations = ?7, origin = ?8, stamp = ?9, round = ?10, revision = ?11
     WHERE id = ?1";
 
 /// A text column that holds a document.
@@ -137,10 +152,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record {
         row: row.get(0)?,
         state: State { document: seen, base, version: row.get(3)?, confirmed: row.get(5)? },
-        origin: row.get(6)?,
-        stamp: row.get(7)?,
-        round: row.get(8)?,
-        revision: row.get(9)?,
+        has_operations: row.get(6)?,
+        origin: row.get(7)?,
+        stamp: row.get(8)?,
+        round: row.get(9)?,
+        revision: row.get(10)?,
     })
 }
 
@@ -167,8 +183,8 @@ impl Batch<'_> {
 
     /// The newest operation on a record. Operations that are parked or held are always the last ones of their
     /// record, so this one's state tells whether there are any.
-    pub(super) fn newest(&self, place: Place<'_>, record: &Record) -> Result<Option<Newest>, Failure> {
-        if !self.has_operations(place.at) {
+    pub(super) fn newest(&self, record: &Record) -> Result<Option<Newest>, Failure> {
+        if !record.has_operations {
             return Ok(None);
         }
         let mut statement = self.connection.prepare_cached(
@@ -195,7 +211,8 @@ impl Batch<'_> {
             state.version,
             state.base.is_some(),
             state.confirmed,
-            cause.origin.name(),
+            has_operations,
+            cause.origin,
             cause.stamp.0,
             cause.round,
         ])?;
@@ -228,8 +245,8 @@ impl Batch<'_> {
             return self.forget_old_versions(place);
         }
         let (origin, stamp, round) = match changed {
-            true => (cause.origin.name(), cause.stamp.0, cause.round),
-            false => (before.origin.as_str(), before.stamp, before.round),
+            true => (cause.origin, cause.stamp.0, cause.round),
+            false => (before.origin, before.stamp, before.round),
         };
         let mut statement = self.connection.prepare_cached(UPDATE)?;
         statement.execute(params![
@@ -239,6 +256,7 @@ impl Batch<'_> {
             after.version,
             after.base.is_some(),
             after.confirmed,
+            has_operations,
             origin,
             stamp,
             round,

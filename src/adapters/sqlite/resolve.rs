@@ -258,7 +258,7 @@ impl Batch<'_> {
         let place = self.collections.place(&id)?;
         let gone = || Failure::not_found(format!("the record {id} of conflict {conflict} is gone"));
         let record = self.find(place)?.ok_or_else(gone)?;
-        let newest = self.newest(place, &record)?.ok_or_else(gone)?;
+        let newest = self.newest(&record)?.ok_or_else(gone)?;
         let outcome = match choice {
             Choice::Local => Outcome::Keep(record.state.document.as_ref().map(|local| self.unstamped(place, local))),
             Choice::Remote => Outcome::TakeRemote,

@@ -95,7 +95,7 @@ fn check_counters(connection: &Connection, findings: &mut Findings) -> Result<()
 fn check_records(connection: &Connection, findings: &mut Findings) -> Result<BTreeMap<i64, Owner>, Failure> {
     let mut statement = connection.prepare(
         "SELECT r.id, r.collection || '/' || r.key, r.document, r.server_document, r.on_server,
-                EXISTS (SELECT 1 FROM tl_operations WHERE record = r.id)
+                EXISTS (SELECT 1 FROM tl_operations WHERE record = r.id), r.has_operations
          FROM tl_records r",
     )?;
     let mut rows = statement.query([])?;
@@ -117,6 +117,9 @@ fn check_records(connection: &Connection, findings: &mut Findings) -> Result<BTr
         let is_gone = row.get_ref(2)?.data_type() == rusqlite::types::Type::Null;
         if is_gone && !has_operations {
             findings.add(format!("{} is deleted here, but no operation says so", name()?));
+        }
+        if has_operations != row.get::<_, bool>(6)? {
+            findings.add(format!("{} does not know whether it has operations", name()?));
         }
         let keeps_base = row.get_ref(3)?.data_type() != rusqlite::types::Type::Null;
         if keeps_base != (on_server && has_operations) {
@@ -255,6 +258,10 @@ mod tests {
         check(
             "UPDATE tl_records SET server_document = NULL WHERE key = 'a'",
             "notes/a does not keep the server's document as it should",
+        );
+        check(
+            "UPDATE tl_records SET has_operations = 0 WHERE key = 'a'",
+            "notes/a does not know whether it has operations",
         );
         check(
             "UPDATE tl_operations SET key = 'x' WHERE seq = 1",

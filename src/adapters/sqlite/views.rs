@@ -15,6 +15,9 @@ impl Batch<'_> {
     /// Notes the fields of a document that none had before.
     pub(super) fn discover(&mut self, at: Index, fields: &Fields<'_>) {
         let known = &self.collections.get(at).fields;
+        if known.len() == fields.len() && known.iter().zip(fields.keys()).all(|(a, b)| **a == **b) {
+            return;
+        }
         for name in fields.keys() {
             let is_new = !known.contains(&**name) && may_be_a_column(name);
             if is_new && known.len() + self.discovered.len() < VIEW_FIELDS {

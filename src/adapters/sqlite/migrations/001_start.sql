@@ -8,6 +8,7 @@ CREATE TABLE tl_records (
   key             TEXT NOT NULL,
   on_server       INTEGER NOT NULL,
   confirmed       INTEGER NOT NULL,
+  has_operations  INTEGER NOT NULL,
   stamp           INTEGER NOT NULL,
   origin          TEXT NOT NULL,
   round           INTEGER,
