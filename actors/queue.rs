@@ -1,7 +1,7 @@
 //! The outbox: hands out batches of operations and settles them by the server's verdicts, parks what the
 //! server refuses and puts it back by hand. It never talks HTTP; its decisions are in `machine::outbox`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::coalesce::Coalesced;
 use crate::machine::outbox::{Outbox, Patience, Reading, cancelled, settlement};
-use crate::model::{Counts, Fault, Operation, Outgoing, RemoteRow, Sequence, Verdict};
+use crate::model::{Counts, Fault, Operation, Outgoing, RecordId, RemoteRow, Sequence, Verdict};
 use crate::peer::{PartError, Peer};
 use crate::ports::{Reader, StoreError};
 use crate::storage::{Perform, Storage};
@@ -34,6 +34,9 @@ pub struct BeginRound;
 pub struct Lease {
     /// The most operations, unless one transaction alone has more.
     pub limit: usize,
+    /// Records whose last verdict is not settled yet: what stands on them would be sent on an old base, so a window
+    /// that touches one of them stays closed.
+    pub unsettled: BTreeSet<RecordId>,
 }
 
 /// A batch.
@@ -246,7 +249,12 @@ impl Handler<Lease> for Queue {
             None => read_window(reader.clone(), self.outbox.read_to(), lease.limit).boxed_local(),
         };
         AtomicResponse::new(Box::pin(window.into_actor(self).then(move |window, queue, _| {
-            let leased = window.map(|(window, is_last)| queue.lease(window, is_last));
+            let touches = |window: &[Operation]| window.iter().any(|operation| lease.unsettled.contains(&operation.id));
+            let leased = window.map(
+                |(window, is_last)| {
+                    if touches(&window) { Default::default() } else { queue.lease(window, is_last) }
+                },
+            );
             async move {
                 let (batch, boundaries, is_last) = leased?;
                 if let Some(boundaries) = boundaries {

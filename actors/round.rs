@@ -178,37 +178,45 @@ impl Progress<'_> {
     }
 
     /// Until the end of the outbox, and again while the last batch left something new behind it: resolved
-    /// conflicts, and operations that waited for one that is through now.
+    /// conflicts, and operations that waited for one that is through now. While a batch is on its way, the
+    /// verdicts on the one before it are settled; batches themselves go one after another.
     async fn push(&mut self, round: Round) -> Result<(), Cut> {
         self.crew.queue.ask_soon(BeginRound).await?;
-        let mut limit = round.batch_size;
-        let mut ends = 0;
+        let (mut limit, mut ends) = (round.batch_size, 0);
+        let mut answered: Answered = Vec::new();
         while ends < RESOLUTION_TRIES {
-            let leased = self.crew.queue.ask_soon(Lease { limit }).await??;
-            if leased.is_last && leased.batch.is_empty() {
-                return Ok(());
+            let unsettled = answered.iter().map(|(outgoing, _)| outgoing.id.clone()).collect();
+            let leased = self.crew.queue.ask_soon(Lease { limit, unsettled }).await??;
+            if leased.batch.is_empty() {
+                if leased.is_last && answered.is_empty() {
+                    return Ok(());
+                }
+                ends += usize::from(leased.is_last);
+                self.settle(std::mem::take(&mut answered), round).await?;
+                continue;
             }
-            ends += usize::from(leased.is_last);
             let began = Instant::now();
-            if !leased.batch.is_empty() {
-                self.send(leased.batch, round).await?;
+            let before = std::mem::take(&mut answered);
+            let (answers, settled) = futures::join!(send(self.crew, leased.batch), self.settle(before, round));
+            answered = answers;
+            if settled.is_err() || answered.iter().any(|(_, verdict)| ends_the_round(verdict)) {
+                let last = self.settle(std::mem::take(&mut answered), round).await;
+                return settled.and(last);
             }
             if began.elapsed() < QUICK_BATCH {
                 limit = (limit * 2).min(round.batch_size_max);
             }
         }
-        Ok(())
+        self.settle(answered, round).await
     }
 
-    /// Sends a batch, settles what the server said of it, and resolves the conflicts.
-    async fn send(&mut self, batch: Vec<Outgoing>, round: Round) -> Result<(), Cut> {
-        let verdicts = match in_time(self.crew.remote.push(batch.clone())).await {
-            Ok(pushed) => pushed.verdicts,
-            Err(fault) => vec![Verdict::Failed(fault); batch.len()],
-        };
+    /// Settles what the server said of a batch, and resolves the conflicts.
+    async fn settle(&mut self, answered: Answered, round: Round) -> Result<(), Cut> {
+        if answered.is_empty() {
+            return Ok(());
+        }
         self.correct_clock();
-        let sent = batch.into_iter().zip(verdicts).collect();
-        let settled = self.crew.queue.ask_soon(Settle(sent)).await??;
+        let settled = self.crew.queue.ask_soon(Settle(answered)).await??;
         let Settled { applied, failed, parked, conflicts, fault, paused } = settled;
         paused.into_iter().for_each(|(collection, fault)| self.pause(collection, fault));
         self.report.pushed += applied;
@@ -341,6 +349,24 @@ impl Progress<'_> {
         if let Some(offset_ms) = self.crew.remote.clock_offset_ms() {
             self.crew.storage.hint(CorrectClock { offset_ms });
         }
+    }
+}
+
+/// A batch with the server's word on each operation.
+type Answered = Vec<(Outgoing, Verdict)>;
+
+async fn send(crew: &Crew, batch: Vec<Outgoing>) -> Answered {
+    let verdicts = match in_time(crew.remote.push(batch.clone())).await {
+        Ok(pushed) => pushed.verdicts,
+        Err(fault) => vec![Verdict::Failed(fault); batch.len()],
+    };
+    batch.into_iter().zip(verdicts).collect()
+}
+
+fn ends_the_round(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Failed(fault) => fault.concerns_everything(),
+        Verdict::Applied { .. } | Verdict::Conflict(_) => false,
     }
 }
 

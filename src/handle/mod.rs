@@ -188,6 +188,9 @@ impl Tidelock {
         if self.config().remote.url.is_none() {
             return Err(Error::NoServer);
         }
+        if !self.config().sync.enabled {
+            return Err(Error::Invalid("sync is switched off: set sync.enabled = true".to_owned()));
+        }
         let SyncRequest { push, pull } = request;
         let report = self.inner.parts.sync.ask(sync::Sync { push, pull }).await?;
         if let Some(trouble) = report.local_trouble {
