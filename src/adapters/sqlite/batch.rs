@@ -8,11 +8,14 @@ use super::collections::{Collections, Index};
 use super::counters::{Counters, Tally};
 use super::faults::Failure;
 use super::history::Retention;
+use super::statements::Statements;
 
 /// The transaction at work.
 pub(super) struct Batch<'a> {
     /// Where it is written.
     pub(super) connection: &'a Connection,
+    /// What every save needs.
+    pub(super) statements: Statements<'a>,
     /// The collections as of the last commit.
     pub(super) collections: &'a Collections,
     /// The numbers as of the last commit.
@@ -31,9 +34,26 @@ pub(super) struct Batch<'a> {
     pub(super) expects_new: bool,
 }
 
+/// What a whole group came to.
+pub(super) struct Performed {
+    /// The answer to each write.
+    pub(super) answers: Vec<Written>,
+    /// What the commit adds to the numbers.
+    pub(super) tally: Tally,
+    /// Fields that no document had before.
+    pub(super) discovered: Vec<(Index, String)>,
+}
+
 impl Batch<'_> {
-    /// Performs one write.
-    pub(super) fn perform(&mut self, write: &Write) -> Result<Written, Failure> {
+    /// Performs all writes of a group; what is left is the commit.
+    pub(super) fn perform_all(mut self, writes: &[Write]) -> Result<Performed, Failure> {
+        let answers = writes.iter().map(|write| self.perform(write)).collect::<Result<Vec<_>, _>>()?;
+        self.widen_views()?;
+        self.tally.write(self.connection, self.counters, self.collections)?;
+        Ok(Performed { answers, tally: self.tally, discovered: self.discovered })
+    }
+
+    fn perform(&mut self, write: &Write) -> Result<Written, Failure> {
         match write {
             Write::Local(transaction) => self.local(transaction),
             Write::Settle(settlements) => self.settle(settlements),
@@ -44,12 +64,6 @@ impl Batch<'_> {
             Write::Undo { conflict } => self.undo(*conflict),
             Write::Listing(keys) => self.list_keys(keys),
         }
-    }
-
-    /// The last thing before the commit.
-    pub(super) fn finish(&mut self) -> Result<(), Failure> {
-        self.widen_views()?;
-        self.tally.write(self.connection, self.counters, self.collections)
     }
 
     /// The counts of a collection with what this commit has done so far.

@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::collections::Place;
 use super::faults::Failure;
 use super::records::{Cause, Record};
+use super::statements::Hot;
 
 /// Rows removed in one go, so that no commit waits long.
 const CHUNK: usize = 2_000;
@@ -47,10 +48,7 @@ impl Batch<'_> {
             return Ok(());
         }
         let Superseded { before, document, cause } = superseded;
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO tl_history (collection, key, document, version, stamp, origin, round, ended, ended_by, ended_round)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?;
+        let statement = self.statements.get(self.connection, Hot::KeepVersion)?;
         statement.execute(params![
             place.id.collection,
             place.id.key,

@@ -136,16 +136,25 @@ impl Batch<'_> {
         stamp: Stamp,
     ) -> Result<bool, Failure> {
         let mut merged = current.fields();
-        // Where every field is named, the document is what was saved.
-        let is_whole = merged.keys().all(|name| fields.contains_key(name));
-        let differs = |name: &str, value| merged.get(name).is_none_or(|before| !same_value(before, value));
-        let changes: Fields<'_> = fields.into_iter().filter(|(name, value)| differs(name, value)).collect();
+        let (mut changes, mut named) = (Vec::new(), 0);
+        for (name, value) in fields {
+            let before = merged.get(&name);
+            named += usize::from(before.is_some());
+            if before.is_none_or(|before| !same_value(before, value)) {
+                changes.push((name, value));
+            }
+        }
         if changes.is_empty() {
             return Ok(false);
         }
         let patch = Document::from_fields(changes.iter().map(|(name, value)| (name, *value)));
-        merged.extend(changes);
-        let document = if is_whole { saved.clone() } else { Document::from_fields(merged) };
+        let document = if named == merged.len() {
+            // Every field was named: the document is what was saved.
+            saved.clone()
+        } else {
+            merged.extend(changes);
+            Document::from_fields(merged)
+        };
         check_size(place.id, &document)?;
         let was_sent = record.state.base.is_some() || record.has_operations;
         let (action, asked) = if was_sent { (Action::Update, &patch) } else { (Action::Create, &document) };

@@ -37,6 +37,14 @@ impl OwnerLock {
     }
 }
 
+/// Whether somebody owns the store in this directory just now. What else lies there may be left over from a
+/// process that was killed.
+pub fn is_owned(directory: &Path) -> bool {
+    let file = OpenOptions::new().read(true).write(true).open(directory.join(FILE));
+    // Dropping the file gives a lock that was taken here back.
+    file.is_ok_and(|file| matches!(FileExt::try_lock(&file), Err(TryLockError::WouldBlock)))
+}
+
 /// Who holds the lock, as it wrote itself into the file.
 fn owner(file: &mut File) -> String {
     let mut text = String::new();
@@ -70,7 +78,9 @@ mod tests {
             directory.path().display()
         );
         assert_eq!(error, expected);
+        assert!(is_owned(directory.path()));
         drop(first);
+        assert!(!is_owned(directory.path()));
         OwnerLock::take(directory.path()).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 
 mod answers;
 mod batch;
+mod checkpointer;
 mod collections;
 mod counters;
 mod faults;
@@ -26,6 +27,7 @@ mod records;
 mod resolve;
 mod schema;
 mod settle;
+mod statements;
 mod verify;
 mod views;
 mod writer;
@@ -35,6 +37,7 @@ pub use answers::{
 };
 pub use identity::Identity;
 pub use list::{Condition, ListQuery, Listed, Operator};
+pub use lock::is_owned;
 pub use open::{Durability, OpenError, StoreOptions, open};
 pub use operations::OperationState;
 pub use pool::Answer;

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use tidelock_actors::model::CollectionRules;
 use tidelock_actors::ports::StoreError;
 
+use super::checkpointer::Checkpointer;
 use super::faults::Failure;
 use super::history::Retention;
 use super::lock::{OwnerLock, private};
@@ -22,10 +23,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i32 = 16 * 1024;
 /// The same of each reader.
 const READER_CACHE_KIB: i32 = 4 * 1024;
-/// Pages in the log after which a commit moves them into the database.
-const LOG_PAGES: i32 = 2_000;
+/// Pages in the log after which a commit moves them into the database itself.
+const LOG_PAGES: i32 = 8_000;
 /// The log's file is cut back to this many bytes once it has been moved.
-const LOG_BYTES: i64 = 16 * 1024 * 1024;
+const LOG_BYTES: i64 = 32 * 1024 * 1024;
 /// Prepared statements a connection keeps.
 const STATEMENTS: usize = 128;
 
@@ -107,7 +108,9 @@ pub fn open(options: StoreOptions) -> Result<(SqliteStore, SqliteReads), OpenErr
     identity::prepare(&connection)?;
     let age_ms = i64::try_from(history_max_age.as_millis()).unwrap_or(i64::MAX);
     let retention = Retention { versions: history_keep, age_ms };
-    let store = SqliteStore::new(connection, collections.clone(), retention, lock)?;
+    let checkpointer = Checkpointer::start(log_mover(&path)?);
+    let checkpointer = checkpointer.map_err(|source| OpenError::Files { path: directory.clone(), source })?;
+    let store = SqliteStore::new(connection, checkpointer, collections.clone(), retention, lock)?;
     let connections = (0..readers.max(1)).map(|_| reader(&path)).collect::<Result<Vec<_>, _>>()?;
     let reads = SqliteReads::new(connections, directory, collections)?;
     Ok((store, reads))
@@ -138,6 +141,15 @@ fn writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> 
     connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     listing::prepare(&connection)?;
+    Ok(connection)
+}
+
+/// The connection that moves the log. It never waits: another time will do.
+fn log_mover(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_handler(None)?;
+    connection.pragma_update_and_check(None, "mmap_size", 0, |_| Ok(()))?;
     Ok(connection)
 }
 

@@ -11,6 +11,7 @@ use tidelock_actors::model::{Action, Fault, Sequence, Stamp};
 use super::batch::Batch;
 use super::collections::{Index, Place};
 use super::faults::Failure;
+use super::statements::Hot;
 
 /// Where an operation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,10 +141,7 @@ impl Batch<'_> {
     pub(super) fn enqueue(&mut self, new: NewOperation<'_>) -> Result<Sequence, Failure> {
         let sequence = self.tally.next_sequence(new.place.at);
         let transaction = *self.transaction.get_or_insert(sequence);
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO tl_operations (seq, transaction_id, record, collection, key, action, patch, stamp, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?;
+        let statement = self.statements.get(self.connection, Hot::Enqueue)?;
         statement.execute(params![
             sequence,
             transaction,
@@ -160,10 +158,8 @@ impl Batch<'_> {
     }
 
     /// All operations of a record, in order.
-    pub(super) fn operations_of(&self, row: i64) -> Result<Vec<Queued>, Failure> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT seq, state, action, patch FROM tl_operations WHERE record = ?1 ORDER BY seq")?;
+    pub(super) fn operations_of(&mut self, row: i64) -> Result<Vec<Queued>, Failure> {
+        let statement = self.statements.get(self.connection, Hot::Operations)?;
         let rows = statement.query_map([row], |row| {
             Ok(Queued {
                 sequence: row.get(0)?,
@@ -177,7 +173,7 @@ impl Batch<'_> {
 
     /// Takes an operation out of the queue.
     pub(super) fn dequeue(&mut self, at: Index, operation: &Queued) -> Result<(), Failure> {
-        self.connection.prepare_cached("DELETE FROM tl_operations WHERE seq = ?1")?.execute([operation.sequence])?;
+        self.statements.get(self.connection, Hot::Dequeue)?.execute([operation.sequence])?;
         self.tally.count_operation(at, operation.state, -1);
         Ok(())
     }

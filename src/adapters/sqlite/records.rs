@@ -10,6 +10,7 @@ use super::collections::Place;
 use super::faults::Failure;
 use super::history::Superseded;
 use super::operations::OperationState;
+use super::statements::Hot;
 
 /// What a record is.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,21 +127,6 @@ pub(super) struct Newest {
     pub(super) stamp: Stamp,
 }
 
-const FIND: &str = "
-    SELECT id, document, server_document, version, on_server, confirmed, has_operations, origin, stamp, round, revision
-    FROM tl_records WHERE collection = ?1 AND key = ?2";
-
-const INSERT: &str = "
-    INSERT INTO tl_records (collection, key, document, server_document, version, on_server, confirmed, has_operations,
-                            origin, stamp, round, revision)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0)
-    ON CONFLICT (collection, key) DO NOTHING";
-
-const UPDATE: &str = "
-    UPDATE tl_records SET document = ?2, server_document = ?3, version = ?4, on_server = ?5, confirmed = ?6,
-                          has_operations = ?7, origin = ?8, stamp = ?9, round = ?10, revision = ?11
-    WHERE id = ?1";
-
 /// A text column that holds a document.
 pub(super) fn document(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Document>> {
     Ok(row.get::<_, Option<String>>(column)?.map(Document::trusted))
@@ -176,8 +162,8 @@ fn server_document(state: &State, has_operations: bool) -> Option<&str> {
 
 impl Batch<'_> {
     /// The record, if there is one.
-    pub(super) fn find(&self, place: Place<'_>) -> Result<Option<Record>, Failure> {
-        let mut statement = self.connection.prepare_cached(FIND)?;
+    pub(super) fn find(&mut self, place: Place<'_>) -> Result<Option<Record>, Failure> {
+        let statement = self.statements.get(self.connection, Hot::Find)?;
         Ok(statement.query_row(params![place.id.collection, place.id.key], read).optional()?)
     }
 
@@ -202,7 +188,7 @@ impl Batch<'_> {
         has_operations: bool,
         cause: Cause,
     ) -> Result<Option<i64>, Failure> {
-        let mut statement = self.connection.prepare_cached(INSERT)?;
+        let statement = self.statements.get(self.connection, Hot::Insert)?;
         let inserted = statement.execute(params![
             place.id.collection,
             place.id.key,
@@ -248,7 +234,7 @@ impl Batch<'_> {
             true => (cause.origin, cause.stamp.0, cause.round),
             false => (before.origin, before.stamp, before.round),
         };
-        let mut statement = self.connection.prepare_cached(UPDATE)?;
+        let statement = self.statements.get(self.connection, Hot::Update)?;
         statement.execute(params![
             before.row,
             after.document.as_ref().map(Document::as_str),

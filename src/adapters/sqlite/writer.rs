@@ -7,16 +7,19 @@ use tidelock_actors::model::{CollectionRules, Counts, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
-use super::batch::Batch;
+use super::batch::{Batch, Performed};
+use super::checkpointer::Checkpointer;
 use super::collections::Collections;
 use super::counters::{self, Counters};
 use super::faults::Failure;
 use super::history::{self, Retention};
 use super::lock::OwnerLock;
+use super::statements::Statements;
 use super::views;
 
 /// The store. It owns its directory until it is dropped.
 pub struct SqliteStore {
+    checkpointer: Checkpointer,
     connection: Connection,
     collections: Collections,
     counters: Counters,
@@ -28,6 +31,7 @@ impl SqliteStore {
     /// Takes over an opened and migrated database.
     pub(super) fn new(
         connection: Connection,
+        checkpointer: Checkpointer,
         rules: Vec<CollectionRules>,
         retention: Retention,
         lock: OwnerLock,
@@ -39,7 +43,7 @@ impl SqliteStore {
         views::prepare(&connection, &mut collections)?;
         connection.execute_batch("COMMIT")?;
         let counters = counters::read(&connection)?;
-        Ok(Self { connection, collections, counters, retention, _lock: lock })
+        Ok(Self { checkpointer, connection, collections, counters, retention, _lock: lock })
     }
 
     fn begin(&self) -> Result<(), Failure> {
@@ -59,8 +63,9 @@ impl SqliteStore {
 
     fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, Failure> {
         self.begin()?;
-        let mut batch = Batch {
+        let batch = Batch {
             connection: &self.connection,
+            statements: Statements::default(),
             collections: &self.collections,
             counters: &self.counters,
             retention: self.retention,
@@ -70,12 +75,11 @@ impl SqliteStore {
             transaction: None,
             expects_new: false,
         };
-        let answers = writes.iter().map(|write| batch.perform(write)).collect::<Result<Vec<_>, _>>()?;
-        batch.finish()?;
-        let Batch { tally, discovered, .. } = batch;
+        let Performed { answers, tally, discovered } = batch.perform_all(writes)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.counters.adopt(&tally, &self.collections);
         views::adopt(&mut self.collections, discovered);
+        self.checkpointer.note(self.connection.total_changes());
         Ok(answers)
     }
 
