@@ -127,10 +127,11 @@ impl Queue {
     }
 
     /// Leases a window; new boundaries have to be written down before anything is sent.
-    fn lease(&mut self, window: Vec<Operation>, is_last: bool) -> (Vec<Coalesced>, Option<String>, bool) {
+    fn lease(&mut self, mut window: Vec<Operation>, is_last: bool) -> (Vec<Coalesced>, Option<String>, bool) {
         let boundary = self.outbox.next_boundary();
+        let is_last = !(boundary.is_none() && self.outbox.cut(&mut window)) && is_last;
         let (is_empty, is_new) = (window.is_empty(), self.outbox.draw_boundary(&window));
-        let batch = self.outbox.lease(window);
+        let batch = self.outbox.lease(window, boundary.is_some());
         match boundary {
             Some(boundary) if is_empty => self.outbox.forget(boundary),
             Some(boundary) => self.outbox.pass(boundary),

@@ -3,6 +3,7 @@
 //! Every step is safe to repeat and leaves the store consistent, so a round may be dropped at any await.
 //! It decides nothing about when; it only reports how far it came.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
@@ -13,7 +14,7 @@ use crate::machine::schedule::Task;
 use crate::model::{CollectionRules, Counts, Fault, FaultKind, Outgoing, RecordId, RemoteRow, RemoteState, Verdict};
 use crate::peer::{PartError, Peer};
 use crate::ports::{PullRequest, Pulled, Reader, Remote, StoreError};
-use crate::queue::{BeginRound, Lease, Queue, QueueError, Settle, Settled};
+use crate::queue::{BeginRound, Lease, Leased, Queue, QueueError, Settle, Settled};
 use crate::storage::{CorrectClock, Perform, Storage};
 use crate::writes::{ListedKeys, Observation, Write, Written};
 
@@ -178,36 +179,45 @@ impl Progress<'_> {
     }
 
     /// Until the end of the outbox, and again while the last batch left something new behind it: resolved
-    /// conflicts, and operations that waited for one that is through now. While a batch is on its way, the
-    /// verdicts on the one before it are settled; batches themselves go one after another.
+    /// conflicts, and operations that waited for one that is through now. While a batch is on its way, the one
+    /// before it is settled and the next one is leased; batches themselves go one after another.
     async fn push(&mut self, round: Round) -> Result<(), Cut> {
         self.crew.queue.ask_soon(BeginRound).await?;
         let (mut limit, mut ends) = (round.batch_size, 0);
         let mut answered: Answered = Vec::new();
+        let mut leased = self.lease(limit, BTreeSet::new()).await?;
         while ends < RESOLUTION_TRIES {
-            let unsettled = answered.iter().map(|(outgoing, _)| outgoing.id.clone()).collect();
-            let leased = self.crew.queue.ask_soon(Lease { limit, unsettled }).await??;
             if leased.batch.is_empty() {
                 if leased.is_last && answered.is_empty() {
                     return Ok(());
                 }
                 ends += usize::from(leased.is_last);
                 self.settle(std::mem::take(&mut answered), round).await?;
+                leased = self.lease(limit, BTreeSet::new()).await?;
                 continue;
             }
             let began = Instant::now();
-            let before = std::mem::take(&mut answered);
-            let (answers, settled) = futures::join!(send(self.crew, leased.batch), self.settle(before, round));
-            answered = answers;
-            if settled.is_err() || answered.iter().any(|(_, verdict)| ends_the_round(verdict)) {
-                let last = self.settle(std::mem::take(&mut answered), round).await;
-                return settled.and(last);
+            let (before, batch) = (std::mem::take(&mut answered), leased.batch);
+            let (crew, unsettled) = (self.crew, batch.iter().map(|outgoing| outgoing.id.clone()).collect());
+            let meanwhile = async {
+                self.settle(before, round).await?;
+                self.lease(limit, unsettled).await
+            };
+            let (answers, following) = futures::join!(send(crew, batch), meanwhile);
+            if following.is_err() || answers.iter().any(|(_, verdict)| ends_the_round(verdict)) {
+                let last = self.settle(answers, round).await;
+                return following.and(last);
             }
+            (answered, leased) = (answers, following?);
             if began.elapsed() < QUICK_BATCH {
                 limit = (limit * 2).min(round.batch_size_max);
             }
         }
         self.settle(answered, round).await
+    }
+
+    async fn lease(&self, limit: usize, unsettled: BTreeSet<RecordId>) -> Result<Leased, Cut> {
+        Ok(self.crew.queue.ask_soon(Lease { limit, unsettled }).await??)
     }
 
     /// Settles what the server said of a batch, and resolves the conflicts.

@@ -68,14 +68,31 @@ pub struct Coalesced {
     pub attempts: u32,
 }
 
-/// Coalesces a stretch of the outbox; the result keeps the order of first operations.
-pub fn coalesce(operations: Vec<Operation>, relations: &Relations) -> Vec<Coalesced> {
+/// How many operations from the front leave one operation a record when they are coalesced. Only such a stretch
+/// comes to the same again after some of its operations have been settled and are gone.
+pub fn unmixed(operations: &[Operation], relations: &Relations) -> usize {
+    let mut last_of: BTreeMap<&RecordId, usize> = BTreeMap::new();
+    for (at, operation) in operations.iter().enumerate() {
+        if let Some(earlier) = last_of.insert(&operation.id, at) {
+            let crossed = |other: &Operation| relations.related(&other.id.collection, &operation.id.collection);
+            let made_again = operations[earlier].action == Action::Delete && operation.action != Action::Delete;
+            if made_again || operations[earlier..at].iter().any(crossed) {
+                return at;
+            }
+        }
+    }
+    operations.len()
+}
+
+/// Coalesces a stretch of the outbox; the result keeps the order of first operations. Where the stretch may have
+/// been sent before, a create and its deletion do not cancel each other out: the server may have the row.
+pub fn coalesce(operations: Vec<Operation>, relations: &Relations, may_have_been_sent: bool) -> Vec<Coalesced> {
     let mut merged: Vec<Coalesced> = Vec::with_capacity(operations.len());
     let mut newest_of: BTreeMap<RecordId, usize> = BTreeMap::new();
     for operation in operations {
         let earlier = newest_of.get(&operation.id).copied();
         match earlier.filter(|at| may_absorb(&merged[*at..], &operation, relations)) {
-            Some(at) => absorb(&mut merged[at], operation),
+            Some(at) => absorb(&mut merged[at], operation, may_have_been_sent),
             None => {
                 newest_of.insert(operation.id.clone(), merged.len());
                 merged.push(Coalesced {
@@ -98,12 +115,13 @@ fn may_absorb(since: &[Coalesced], operation: &Operation, relations: &Relations)
     !made_again && !since[1..].iter().any(crossed)
 }
 
-fn absorb(into: &mut Coalesced, later: Operation) {
+fn absorb(into: &mut Coalesced, later: Operation, may_have_been_sent: bool) {
     use Action::{Create, Delete, Update};
     into.covers.push(later.sequence);
     into.attempts = into.attempts.max(later.attempts);
     let laid_over = into.patch.overlaid(&later.patch);
     (into.action, into.patch) = match (into.action, later.action) {
+        (Some(Create), Delete) if may_have_been_sent => (Some(Delete), Document::empty()),
         (Some(Create) | None, Delete) => (None, Document::empty()),
         (Some(Update | Delete), Delete) => (Some(Delete), Document::empty()),
         (Some(Create) | None, Create | Update) => (Some(Create), laid_over),
@@ -156,7 +174,7 @@ pub(super) mod tests {
             .zip(1..)
             .map(|((place, action, patch), sequence)| operation(sequence, place, *action, patch))
             .collect();
-        let lines: Vec<String> = coalesce(operations, &relations())
+        let lines: Vec<String> = coalesce(operations, &relations(), false)
             .iter()
             .map(|one| {
                 let action = one.action.map_or("nothing".into(), |action| format!("{action:?}").to_lowercase());
@@ -174,6 +192,24 @@ pub(super) mod tests {
             &[("notes/a", Create, r#"{"x":1}"#), ("notes/a", Update, r#"{"x":2}"#), ("notes/a", Delete, "{}")],
             &["[1, 2, 3] notes/a nothing {}"],
         );
+    }
+
+    #[test]
+    fn h17_what_may_have_been_sent_is_deleted_on_the_server_too() {
+        let made = operation(1, "notes/a", Create, r#"{"x":1}"#);
+        let gone = operation(2, "notes/a", Delete, "{}");
+        let again = coalesce(vec![made, gone], &relations(), true);
+        assert_eq!((again[0].action, again[0].covers.len()), (Some(Delete), 2));
+    }
+
+    #[test]
+    fn a_stretch_ends_before_a_record_would_be_sent_twice() {
+        let create = |sequence, place| operation(sequence, place, Create, "{}");
+        let delete = |sequence, place| operation(sequence, place, Delete, "{}");
+        let count = |operations: &[Operation]| unmixed(operations, &relations());
+        assert_eq!(count(&[create(1, "tasks/t"), create(2, "notes/n"), delete(3, "tasks/t")]), 3);
+        assert_eq!(count(&[create(1, "tasks/t"), create(2, "projects/p"), delete(3, "tasks/t")]), 2);
+        assert_eq!(count(&[delete(1, "notes/n"), create(2, "notes/n")]), 1);
     }
 
     #[test]

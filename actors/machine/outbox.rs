@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::Chance;
 use super::arrange::arrange;
 use super::backoff::Backoff;
-use super::coalesce::{Coalesced, Relations, coalesce};
+use super::coalesce::{Coalesced, Relations, coalesce, unmixed};
 use crate::limits::BATCH_BYTES;
 use crate::model::{
     Action, CollectionRules, Counts, Fault, FaultKind, Operation, Outgoing, RecordId, RemoteRow, Sequence, Verdict,
@@ -89,6 +89,19 @@ impl Outbox {
         self.boundaries.iter().copied().find(|boundary| *boundary > self.read_to)
     }
 
+    /// Cuts a new window, between transactions, before it would send a record twice; whether it was cut.
+    pub fn cut(&self, window: &mut Vec<Operation>) -> bool {
+        let mut at = unmixed(window, &self.relations);
+        while at > 0 && at < window.len() && window[at - 1].transaction == window[at].transaction {
+            at -= 1;
+        }
+        let is_cut = at > 0 && at < window.len();
+        if is_cut {
+            window.truncate(at);
+        }
+        is_cut
+    }
+
     /// The earlier batch up to here has been read.
     pub fn pass(&mut self, boundary: Sequence) {
         self.read_to = self.read_to.max(boundary);
@@ -131,10 +144,10 @@ impl Outbox {
 
     /// Leases what may be sent of a window of whole transactions; the window is then behind us, so that
     /// nothing is leased twice within a round.
-    pub fn lease(&mut self, window: Vec<Operation>) -> Vec<Coalesced> {
+    pub fn lease(&mut self, window: Vec<Operation>, may_have_been_sent: bool) -> Vec<Coalesced> {
         self.read_to = window.last().map_or(self.read_to, |last| last.sequence);
         let free = window.into_iter().filter(|operation| self.may_go(operation)).collect();
-        arrange(coalesce(free, &self.relations), &self.relations)
+        arrange(coalesce(free, &self.relations, may_have_been_sent), &self.relations)
     }
 
     fn may_go(&self, operation: &Operation) -> bool {
@@ -334,7 +347,7 @@ mod tests {
         let mut again = Outbox::new(&[], outbox.patience, 1);
         again.resume(&outbox.boundaries());
         assert_eq!(again.next_boundary(), Some(2));
-        again.lease(vec![operation(1, 1), operation(2, 2)]);
+        again.lease(vec![operation(1, 1), operation(2, 2)], false);
         assert_eq!(again.next_boundary(), Some(5));
         again.forget(5);
         assert_eq!((again.next_boundary(), again.boundaries().as_str()), (None, "2"));
@@ -346,14 +359,14 @@ mod tests {
     fn what_was_put_off_waits_for_the_next_round_and_others_go_on() {
         let mut outbox = outbox();
         let window = || vec![operation(1, 1), operation(2, 2)];
-        assert_eq!(outbox.lease(window()).len(), 2);
+        assert_eq!(outbox.lease(window(), false).len(), 2);
         let mut first = outgoing(0);
         (first.id, first.covers) = (RecordId::new("notes", "1"), vec![1]);
         let later = outbox.read(first, Verdict::Failed(Fault::new(FaultKind::Transient, "x")), Instant::now());
         assert!(matches!(later, Reading::Later(_)));
-        assert_eq!(outbox.lease(window()).iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [2]);
+        assert_eq!(outbox.lease(window(), false).iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [2]);
         outbox.begin_round(Instant::now());
-        assert_eq!(outbox.lease(window()).len(), 2);
+        assert_eq!(outbox.lease(window(), false).len(), 2);
     }
 
     #[test]
@@ -363,9 +376,9 @@ mod tests {
         (first.id, first.covers) = (RecordId::new("notes", "1"), vec![1]);
         outbox.read(first, Verdict::Failed(Fault::new(FaultKind::Doubtful, "x")), now);
         outbox.begin_round(now);
-        assert!(outbox.lease(vec![operation(1, 1)]).is_empty());
+        assert!(outbox.lease(vec![operation(1, 1)], false).is_empty());
         outbox.begin_round(now + std::time::Duration::from_secs(1));
-        assert_eq!(outbox.lease(vec![operation(1, 1)]).len(), 1);
+        assert_eq!(outbox.lease(vec![operation(1, 1)], false).len(), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidelock::adapters::sqlite::{
-    ConflictView, ListQuery, Listed, OpenError, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
+    ConflictView, ListQuery, Listed, OpenError, QueueFilter, QueuedOperation, Stats, Verified, VersionView, is_owned,
 };
 use tidelock::api::{Client, Endpoint};
 use tidelock::{Choice, Config, Document, Error, Inspection, Phase, Status, SyncReport, SyncRequest, Tidelock};
@@ -49,7 +49,10 @@ impl Access {
         let folder = &config.storage.data_dir;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(client) = process_on(folder).await {
+            // An address that a killed process left behind may be somebody else's by now: the lock tells.
+            if is_owned(folder)
+                && let Some(client) = process_on(folder).await
+            {
                 return Ok(Self::Process(client));
             }
             let mut own = config.clone();
