@@ -12,6 +12,8 @@ pub const GROUP_WRITES: usize = 512;
 pub const TRANSACTION_RECORDS: usize = 10_000;
 /// Bytes of one document.
 pub const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
+/// Levels of a document that are compared by meaning, so that a comparison needs a bounded stack.
+pub const COMPARED_DEPTH: usize = 256;
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 512;
 /// Bytes of operations in one batch.

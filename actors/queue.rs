@@ -9,6 +9,7 @@ use actix::prelude::*;
 use futures::FutureExt;
 use tokio::sync::watch;
 
+use crate::document::{Document, unquoted};
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::coalesce::Coalesced;
 use crate::machine::outbox::{Outbox, Patience, Reading, cancelled, settlement};
@@ -192,9 +193,12 @@ async fn write_down(storage: &Peer<Storage>, boundaries: String) -> Result<(), Q
     Ok(())
 }
 
-/// The string values of a patch: what may be a parent's key.
-fn strings_of(outgoing: &Outgoing) -> Vec<String> {
-    outgoing.patch.fields().values().filter_map(|value| serde_json::from_str(value.get()).ok()).collect()
+/// What may be a parent's key in a patch: its texts and numbers.
+fn possible_keys(patch: &Document) -> Vec<String> {
+    let fields = patch.fields();
+    let may_be_key =
+        |value: &&str| value.starts_with(|first: char| first == '"' || first.is_ascii_digit() || first == '-');
+    fields.values().filter(may_be_key).map(|value| unquoted(value).into_owned()).collect()
 }
 
 async fn record(storage: &Peer<Storage>, settlements: Vec<Settlement>) -> Result<u64, QueueError> {
@@ -283,7 +287,7 @@ impl Handler<Settle> for Queue {
         let (reader, storage) = (self.reader.clone(), self.storage.clone());
         let lookups = orderings.into_iter().map(|(outgoing, fault)| {
             let parents = self.outbox.parents(&outgoing.id.collection);
-            reader.parked_parent(parents, strings_of(&outgoing)).map(move |parent| (outgoing, fault, parent))
+            reader.parked_parent(parents, possible_keys(&outgoing.patch)).map(move |parent| (outgoing, fault, parent))
         });
         let lookups = futures::future::join_all(lookups);
         AtomicResponse::new(Box::pin(lookups.into_actor(self).then(move |found, queue, _| {

@@ -3,13 +3,17 @@
 //! decides what should be written.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
 use actix::prelude::*;
 use tokio::sync::{broadcast, watch};
 
 use crate::deferred::Deferred;
 use crate::limits::{GROUP_WRITES, STORAGE_MAILBOX};
+use crate::machine::cadence::{Cadence, Step};
 use crate::machine::hybrid_clock::HybridClock;
 use crate::model::{Change, Counts, RecordId, Stamp};
 use crate::ports::{Clock, Store, StoreError};
@@ -62,7 +66,8 @@ pub struct Storage {
     stamps: HybridClock,
     announcements: Announcements,
     group: Vec<(Write, Deferred<Result<Written, StoreError>>)>,
-    commit_is_due: bool,
+    cadence: Cadence,
+    is_awake: bool,
 }
 
 impl Storage {
@@ -70,35 +75,34 @@ impl Storage {
     pub fn new(store: Box<dyn Store>, clock: Arc<dyn Clock>, announcements: Announcements) -> Self {
         let stamps = HybridClock::resume(store.newest_stamp());
         announcements.counts.send_replace(store.counts().clone());
-        Self { store, clock, stamps, announcements, group: Vec::new(), commit_is_due: false }
+        Self { store, clock, stamps, announcements, group: Vec::new(), cadence: Cadence::default(), is_awake: false }
     }
 
     fn stamp(&mut self) -> Stamp {
         self.stamps.tick(self.clock.now_ms())
     }
 
-    /// Puts a write into the group that is committed once the mailbox is empty.
+    /// Puts a write into the group that is committed once it is complete.
     fn enlist(&mut self, write: Write, context: &mut Context<Self>) -> Deferred<Result<Written, StoreError>> {
         let answer = Deferred::default();
         self.group.push((write, answer.clone()));
         if self.group.len() >= GROUP_WRITES {
             self.commit();
         } else {
-            self.arrange_commit(context);
+            self.wake(context);
         }
         answer
     }
 
-    /// A spawned future runs after the mailbox has been drained.
-    fn arrange_commit(&mut self, context: &mut Context<Self>) {
-        if !self.commit_is_due {
-            self.commit_is_due = true;
-            context.spawn(async {}.into_actor(self).map(|(), storage, _| storage.commit()));
+    fn wake(&mut self, context: &mut Context<Self>) {
+        if !self.is_awake {
+            self.is_awake = true;
+            context.spawn(Awake);
         }
     }
 
     fn commit(&mut self) {
-        self.commit_is_due = false;
+        let began = Instant::now();
         let (writes, answers): (Vec<_>, Vec<_>) = self.group.drain(..).unzip();
         if writes.is_empty() {
             return;
@@ -110,6 +114,8 @@ impl Storage {
             }
             Err(_) => self.commit_each(&writes, &answers),
         }
+        let now = Instant::now();
+        self.cadence.committed(writes.len(), now.duration_since(began), now);
     }
 
     /// Commits; a panic on the way is this write's failure, not its neighbours' (H46).
@@ -161,6 +167,31 @@ impl Storage {
     }
 }
 
+/// The writer while it has something to write or soon may have. It is asked after the mailbox has been drained.
+struct Awake;
+
+impl ActorFuture<Storage> for Awake {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        storage: &mut Storage,
+        _: &mut Context<Storage>,
+        task: &mut std::task::Context<'_>,
+    ) -> Poll<()> {
+        match storage.cadence.next(storage.group.len(), Instant::now()) {
+            Step::Commit => storage.commit(),
+            Step::Look => std::thread::yield_now(),
+            Step::Sleep => {
+                storage.is_awake = false;
+                return Poll::Ready(());
+            }
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
 /// Whether the error says something about one write and not about the store.
 fn is_of_one_write(error: &StoreError) -> bool {
     match error {
@@ -197,12 +228,12 @@ impl Actor for Storage {
 impl Supervised for Storage {
     /// Writes that were not begun are kept; what a torn commit left in memory is read anew.
     fn restarting(&mut self, context: &mut Self::Context) {
-        self.commit_is_due = false;
+        self.is_awake = false;
         if let Err(error) = self.store.reload() {
             panic!("the store could not be read again: {error}");
         }
         self.announcements.counts.send_replace(self.store.counts().clone());
-        self.arrange_commit(context);
+        self.wake(context);
     }
 }
 

@@ -48,9 +48,7 @@ pub fn keep_local(contested: &Contested, version_field: &str) -> Outcome {
         return Outcome::Keep(Some(local.clone()));
     };
     let changes = own_changes(local, contested, version_field);
-    let mut kept = without(&local.fields(), version_field);
-    kept.extend(changes.fields());
-    Outcome::Keep(Some(remote.overlaid(&Document::from_fields(kept))))
+    Outcome::Keep(Some(remote.overlaid(&local.without(version_field)).overlaid(&changes)))
 }
 
 fn newest(contested: &Contested, circumstances: Circumstances<'_>) -> Outcome {
@@ -88,7 +86,8 @@ fn merged(contested: &Contested, circumstances: Circumstances<'_>) -> Outcome {
     let theirs = theirs.fields();
     let ours_are_newer = local_is_newer(contested, circumstances.server_now_ms);
     let stays = |name: &str, value| ours_are_newer || theirs.get(name).is_none_or(|their| same_value(their, value));
-    let kept = ours.fields().into_iter().filter(|(name, value)| stays(name, value));
+    let ours = ours.fields();
+    let kept = ours.iter().filter(|(name, value)| stays(name, value));
     Outcome::Keep(Some(remote.overlaid(&Document::from_fields(kept))))
 }
 
@@ -96,12 +95,8 @@ fn merged(contested: &Contested, circumstances: Circumstances<'_>) -> Outcome {
 fn own_changes(local: &Document, contested: &Contested, version_field: &str) -> Document {
     match &contested.base {
         Some(base) => local.changes_from(base),
-        None => Document::from_fields(without(&local.fields(), version_field)),
+        None => local.without(version_field),
     }
-}
-
-fn without<'a>(fields: &crate::document::Fields<'a>, name: &str) -> crate::document::Fields<'a> {
-    fields.iter().filter(|(field, _)| *field != name).map(|(field, value)| (field.clone(), *value)).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod arrange;
 pub mod backoff;
+pub mod cadence;
 pub mod coalesce;
 pub mod hybrid_clock;
 pub mod intensity;

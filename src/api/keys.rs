@@ -6,8 +6,7 @@ use super::problem::Problem;
 
 /// The document's own key by its collection's key field; a new one, rising with time, where it has none.
 pub fn key_of(document: &Document, field: &str) -> Result<String, Problem> {
-    let fields = document.fields();
-    let text = fields.get(field).map_or("null", |raw| raw.get());
+    let text = document.fields().get(field).unwrap_or("null");
     match text.as_bytes().first() {
         Some(b'n') => Ok(uuid::Uuid::now_v7().to_string()),
         Some(b'"') => Ok(serde_json::from_str(text).unwrap_or_default()),

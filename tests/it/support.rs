@@ -110,7 +110,7 @@ impl Device {
 
     pub async fn field(&self, collection: &str, key: &str, field: &str) -> String {
         let document = self.get(collection, key).await.unwrap_or_else(|| panic!("no {collection}/{key}"));
-        document.fields().get(field).map_or_else(|| "absent".to_owned(), |value| value.get().to_owned())
+        document.fields().get(field).map_or_else(|| "absent".to_owned(), str::to_owned)
     }
 
     /// A round that must end well.

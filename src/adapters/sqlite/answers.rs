@@ -257,7 +257,7 @@ fn cause(base: Option<&Document>, local: Option<&Document>, remote: Option<&Docu
         (None, Some(_), Some(_)) => "made on both sides".to_owned(),
         (Some(base), Some(local), Some(remote)) => {
             let (ours, theirs) = (local.changes_from(base), remote.changes_from(base));
-            let names = |changes: &Document| changes.fields().into_keys().collect::<Vec<_>>().join(", ");
+            let names = |changes: &Document| changes.fields().names().collect::<Vec<_>>().join(", ");
             format!("changed on both sides (here: {}; on the server: {})", names(&ours), names(&theirs))
         }
     };

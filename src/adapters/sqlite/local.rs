@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tidelock_actors::document::{Document, Fields, same_value};
+use tidelock_actors::document::{Document, Fields};
 use tidelock_actors::limits::{DOCUMENT_BYTES, KEY_BYTES, TRANSACTION_RECORDS};
 use tidelock_actors::model::{Action, Change, Direction, RecordId, Stamp};
 use tidelock_actors::writes::{LocalTransaction, Written};
@@ -91,7 +91,7 @@ impl Batch<'_> {
         fields: &Fields<'_>,
     ) -> Result<Cow<'d, Document>, Failure> {
         let (field, key) = (self.collections.get(place.at).rules.key.as_str(), &*place.id.key);
-        match fields.get(field).map(|raw| raw.get()) {
+        match fields.get(field) {
             None => Ok(Cow::Owned(with_key(document, field, key, fields.is_empty()))),
             Some(text) if is_key(text, key) => Ok(Cow::Borrowed(document)),
             Some(text) => Err(Failure::invalid(format!(
@@ -135,26 +135,14 @@ impl Batch<'_> {
         fields: Fields<'_>,
         stamp: Stamp,
     ) -> Result<bool, Failure> {
-        let mut merged = current.fields();
-        let (mut changes, mut named) = (Vec::new(), 0);
-        for (name, value) in fields {
-            let before = merged.get(&name);
-            named += usize::from(before.is_some());
-            if before.is_none_or(|before| !same_value(before, value)) {
-                changes.push((name, value));
-            }
-        }
+        let under = current.fields();
+        let is_whole = fields.name_all_of(&under);
+        let changes = fields.changes_from(&under);
         if changes.is_empty() {
             return Ok(false);
         }
-        let patch = Document::from_fields(changes.iter().map(|(name, value)| (name, *value)));
-        let document = if named == merged.len() {
-            // Every field was named: the document is what was saved.
-            saved.clone()
-        } else {
-            merged.extend(changes);
-            Document::from_fields(merged)
-        };
+        let patch = Document::from_fields(changes.iter());
+        let document = if is_whole { saved.clone() } else { Document::from_fields(under.overlaid(changes).iter()) };
         check_size(place.id, &document)?;
         let was_sent = record.state.base.is_some() || record.has_operations;
         let (action, asked) = if was_sent { (Action::Update, &patch) } else { (Action::Create, &document) };

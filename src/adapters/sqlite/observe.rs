@@ -169,7 +169,8 @@ impl Batch<'_> {
             return false;
         };
         let stamped = &self.collections.get(place.at).version_field;
-        let is_within = |a: &Document, b: &Document| a.changes_from(b).fields().keys().all(|name| **name == **stamped);
+        let is_within =
+            |a: &Document, b: &Document| a.fields().changes_from(&b.fields()).names().all(|name| *name == **stamped);
         let has_all_that_was_sent = is_within(base, document);
         match record.state.confirmed {
             true => has_all_that_was_sent && is_within(document, base),

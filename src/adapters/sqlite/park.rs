@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
-use tidelock_actors::document::Document;
+use tidelock_actors::document::{Document, unquoted};
 use tidelock_actors::model::{Action, Fault, FaultKind, RecordId, Sequence};
 use tidelock_actors::writes::Written;
 
@@ -130,11 +130,10 @@ impl Batch<'_> {
                 continue;
             }
             let patch = Document::trusted(row.get(3)?);
-            let refers = |raw: &&serde_json::value::RawValue| {
-                let value = serde_json::from_str::<std::borrow::Cow<'_, str>>(raw.get()).ok()?;
-                parents.get(&(at, &*value)).copied()
-            };
-            let parent = patch.fields().values().find_map(refers);
+            // A number may be anything: whether it is a key is seen when the server misses the parent.
+            let is_text = |value: &&str| value.starts_with('"');
+            let refers = |value| parents.get(&(at, &*unquoted(value))).copied();
+            let parent = patch.fields().values().filter(is_text).find_map(refers);
             if let Some(parent) = parent {
                 let parent_id = RecordId::new(self.collections.name(parent.at).clone(), parent.key.clone());
                 let id = RecordId::new(row.get::<_, Arc<str>>(1)?, row.get::<_, Arc<str>>(2)?);

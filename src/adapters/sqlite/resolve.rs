@@ -301,8 +301,7 @@ impl Batch<'_> {
 
     /// The document without the server's stamp: an old one must not travel back.
     fn unstamped(&self, place: Place<'_>, document: &Document) -> Document {
-        let stamped = &self.collections.get(place.at).version_field;
-        Document::from_fields(document.fields().into_iter().filter(|(name, _)| **name != **stamped))
+        document.without(&self.collections.get(place.at).version_field)
     }
 
     fn conflict(&self, conflict: i64) -> Result<Conflict, Failure> {

@@ -50,9 +50,15 @@ impl Batch<'_> {
         let covers: BTreeSet<Sequence> = covers.iter().copied().collect();
         let (covered, remaining): (Vec<_>, Vec<_>) =
             self.operations_of(record.row)?.into_iter().partition(|operation| covers.contains(&operation.sequence));
-        let under = applied(&record.state, &covered, answer);
-        let over = remaining.iter().map(|operation| (operation.action, &operation.patch));
-        let after = State { document: laid_over(under.base.as_ref(), over), ..under };
+        let after = match (covered.as_slice(), remaining.as_slice()) {
+            ([only], []) => applied_alone(&record.state, only, answer),
+            _ => None,
+        };
+        let after = after.unwrap_or_else(|| {
+            let under = applied(&record.state, &covered, answer);
+            let over = remaining.iter().map(|operation| (operation.action, &operation.patch));
+            State { document: laid_over(under.base.as_ref(), over), ..under }
+        });
         let changed = !same(after.document.as_ref(), record.state.document.as_ref());
         for operation in &covered {
             self.dequeue(place.at, operation)?;
@@ -105,6 +111,14 @@ impl Batch<'_> {
     pub(super) fn server_cause(&self) -> Cause {
         Cause { origin: Origin::Server, stamp: self.now, round: None }
     }
+}
+
+/// The only operation of a record was sent as it is and nothing more was heard of it: what the server has now
+/// is the document as it stands, which need not be put together anew.
+fn applied_alone(before: &State, only: &Queued, answer: &Answer<'_>) -> Option<State> {
+    let is_as_sent = only.action == answer.sent.action && only.patch == answer.sent.patch;
+    let document = before.document.as_ref().filter(|_| is_as_sent && answer.document.is_none())?;
+    Some(State { confirmed: false, ..State::of_server(document.clone(), answer.version.cloned()) })
 }
 
 /// What the server has after it applied what was sent; the document is left for the caller to lay over.

@@ -15,13 +15,13 @@ impl Batch<'_> {
     /// Notes the fields of a document that none had before.
     pub(super) fn discover(&mut self, at: Index, fields: &Fields<'_>) {
         let known = &self.collections.get(at).fields;
-        if known.len() == fields.len() && known.iter().zip(fields.keys()).all(|(a, b)| **a == **b) {
+        if known.len() == fields.len() && known.iter().zip(fields.names()).all(|(a, b)| a == b) {
             return;
         }
-        for name in fields.keys() {
-            let is_new = !known.contains(&**name) && may_be_a_column(name);
+        for name in fields.names() {
+            let is_new = !known.contains(name) && may_be_a_column(name);
             if is_new && known.len() + self.discovered.len() < VIEW_FIELDS {
-                let found = (at, name.clone().into_owned());
+                let found = (at, name.to_owned());
                 if !self.discovered.contains(&found) {
                     self.discovered.push(found);
                 }

@@ -5,11 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::Error;
 use serde_json::value::RawValue;
-use tidelock_actors::document::Document;
+use tidelock_actors::document::{Document, entries, unquoted};
 
 /// Which local field is which column. Names that are not declared are the same on both sides.
 #[derive(Debug, Default)]
@@ -52,7 +51,7 @@ impl Names {
         if self.are_the_same() {
             return Document::trusted(row.get().to_owned());
         }
-        let fields = fields_of(row.get());
+        let fields: Vec<_> = entries(row.get()).collect();
         Document::from_fields(fields.iter().filter_map(|(name, value)| Some((self.field(name)?, *value))))
     }
 
@@ -61,7 +60,7 @@ impl Names {
         if self.are_the_same() {
             return Cow::Borrowed(document.as_str());
         }
-        let fields = fields_of(document.as_str());
+        let fields: Vec<_> = entries(document.as_str()).collect();
         let renamed = Document::from_fields(fields.iter().map(|(name, value)| (self.column(name), *value)));
         Cow::Owned(renamed.as_str().to_owned())
     }
@@ -81,28 +80,27 @@ pub(super) struct Row<'a> {
 /// Reads an answer's rows; the fault of the text, if it is not an array of rows with keys.
 pub(super) fn rows<'a>(body: &'a [u8], key: &str, version: Option<&str>) -> Result<Vec<Row<'a>>, serde_json::Error> {
     let raws: Vec<&'a RawValue> = serde_json::from_slice(body)?;
-    raws.into_iter()
-        .map(|raw| {
-            let (key, version) =
-                Stamps { key, version }.deserialize(&mut serde_json::Deserializer::from_str(raw.get()))?;
-            Ok(Row { key: scalar(key), version: version.filter(|text| text.get() != "null").map(scalar), raw })
-        })
-        .collect()
+    raws.into_iter().map(|raw| row(raw, key, version)).collect()
 }
 
-/// A string's content, or any other value's text.
-pub(super) fn scalar(raw: &RawValue) -> Cow<'_, str> {
-    let text = raw.get();
-    match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        None => Cow::Borrowed(text),
-        Some(content) if !content.contains('\\') => Cow::Borrowed(content),
-        Some(content) => serde_json::from_str(text).map_or(Cow::Borrowed(content), Cow::Owned),
+fn row<'a>(raw: &'a RawValue, key: &str, version: Option<&str>) -> Result<Row<'a>, serde_json::Error> {
+    let (mut found_key, mut found_version) = (None, None);
+    for (name, value) in entries(raw.get()) {
+        if name == key {
+            found_key = Some(value);
+        }
+        if version == Some(&*name) && value != "null" {
+            found_version = Some(value);
+        }
     }
+    let without_key = || serde_json::Error::custom(format_args!("a row has no column {key}"));
+    let key = unquoted(found_key.ok_or_else(without_key)?);
+    Ok(Row { key, version: found_version.map(unquoted), raw })
 }
 
 /// The names of a document's fields, sorted, each once.
 pub(super) fn field_names(document: &Document) -> Vec<Cow<'_, str>> {
-    let mut names: Vec<_> = fields_of(document.as_str()).into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<_> = entries(document.as_str()).map(|(name, _)| name).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -110,109 +108,7 @@ pub(super) fn field_names(document: &Document) -> Vec<Cow<'_, str>> {
 
 /// Whether a document has this field.
 pub(super) fn names_field(document: &Document, field: &str) -> bool {
-    fields_of(document.as_str()).iter().any(|(name, _)| name == field)
-}
-
-/// The fields in the order in which they are written.
-fn fields_of(text: &str) -> Vec<(Cow<'_, str>, &RawValue)> {
-    // The text is a document's or came out of a parser, so it is an object.
-    AllFields.deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap_or_default()
-}
-
-/// Finds the key and the version of a row, and skips the rest.
-#[derive(Clone, Copy)]
-struct Stamps<'n> {
-    key: &'n str,
-    version: Option<&'n str>,
-}
-
-impl<'de> DeserializeSeed<'de> for Stamps<'_> {
-    type Value = (&'de RawValue, Option<&'de RawValue>);
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Stamps<'_> {
-    type Value = (&'de RawValue, Option<&'de RawValue>);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a row with the column {}", self.key)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut key, mut version) = (None, None);
-        while let Some(Name(name)) = map.next_key_seed(Name::default())? {
-            if name == self.key {
-                key = Some(map.next_value()?);
-                if self.version == Some(self.key) {
-                    version = key;
-                }
-            } else if self.version == Some(&*name) {
-                version = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        let key = key.ok_or_else(|| serde::de::Error::custom(format_args!("a row has no column {}", self.key)))?;
-        Ok((key, version))
-    }
-}
-
-/// A field's name, borrowed where it is written without escapes.
-#[derive(Default)]
-struct Name<'de>(Cow<'de, str>);
-
-impl<'de> DeserializeSeed<'de> for Name<'de> {
-    type Value = Self;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Name<'de> {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self, E> {
-        Ok(Name(Cow::Borrowed(name)))
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self, E> {
-        Ok(Name(Cow::Owned(name.to_owned())))
-    }
-}
-
-/// All fields, in order.
-struct AllFields;
-
-impl<'de> DeserializeSeed<'de> for AllFields {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for AllFields {
-    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(Name(name)) = map.next_key_seed(Name::default())? {
-            fields.push((name, map.next_value()?));
-        }
-        Ok(fields)
-    }
+    entries(document.as_str()).any(|(name, _)| name == field)
 }
 
 #[cfg(test)]

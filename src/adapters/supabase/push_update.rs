@@ -1,11 +1,9 @@
 //! Updating rows: conditional on the version that the change was made on. Where there is none, the row is read first
 //! and compared with the base.
 
-use serde_json::value::RawValue;
-use tidelock_actors::document::{Document, same_value};
+use tidelock_actors::document::{Document, same_value, unquoted};
 use tidelock_actors::model::{Action, RemoteState, Verdict};
 
-use super::columns::scalar;
 use super::push::{Desk, Job, Verdicts, all_failed};
 use super::push_change::{Attempt, Tie, is_there_already, send};
 use super::push_create::read_in_place;
@@ -64,10 +62,10 @@ fn compare<'a>(desk: &Desk<'_>, job: &'a Job<'a>, row: Option<Seen>) -> Result<A
 /// Whether a field that the change sets is no longer what it was made on.
 fn is_overtaken(sent: &Document, base: &Document, row: &Document) -> bool {
     let (base, row) = (base.fields(), row.fields());
-    sent.fields().keys().any(|name| match (base.get(name), row.get(name)) {
+    sent.fields().names().any(|name| match (base.get(name), row.get(name)) {
         (Some(before), Some(now)) => !same_value(before, now),
         // A field that the base did not have was empty as far as anybody knew.
-        (None, Some(now)) => now.get() != "null",
+        (None, Some(now)) => now != "null",
         (_, None) => false,
     })
 }
@@ -76,7 +74,7 @@ fn is_overtaken(sent: &Document, base: &Document, row: &Document) -> bool {
 fn field_tie(desk: &Desk<'_>, sent: &Document, row: &Document) -> Tie {
     let row = row.fields();
     let mut conditions = String::new();
-    for name in sent.fields().keys() {
+    for name in sent.fields().names() {
         let Some(more) = row.get(name).and_then(|value| value_is(desk.table.names.column(name), value)) else {
             continue;
         };
@@ -91,12 +89,12 @@ fn field_tie(desk: &Desk<'_>, sent: &Document, row: &Document) -> Tie {
 }
 
 /// The condition that a column still has this value, if the value is one that a condition can say.
-fn value_is(column: &str, value: &RawValue) -> Option<String> {
-    match value.get().as_bytes() {
+fn value_is(column: &str, value: &str) -> Option<String> {
+    match value.as_bytes() {
         [b'n', ..] => Some(format!("{}=is.null", identifiers([column]))),
         [b'{' | b'[', ..] => None,
         text if text.len() > SHORT_VALUE_BYTES => None,
-        _ => Some(condition(column, "eq", &scalar(value))),
+        _ => Some(condition(column, "eq", &unquoted(value))),
     }
 }
 

@@ -135,7 +135,7 @@ impl Table {
     /// The fields that are compared with the server's row: the version is the server's own to set.
     pub fn comparable(&self, sent: &Document, version: Option<&str>) -> Document {
         match version.and_then(|column| self.names.field(column)) {
-            Some(field) => Document::from_fields(sent.fields().into_iter().filter(|(name, _)| name != field)),
+            Some(field) => sent.without(field),
             None => sent.clone(),
         }
     }

@@ -213,7 +213,7 @@ async fn h07_a_filter_and_chosen_columns_narrow_what_comes_and_another_scope_is_
     let pulled = round(&remote, Checkpoints::new(), 1, false, &["bench"]).await;
     assert_eq!(pulled.rows.len(), 6);
     let (row, _) = present(&pulled.rows[0].state);
-    assert_eq!(row.fields().keys().collect::<Vec<_>>(), ["id", "n", "title", "updated_at"]);
+    assert_eq!(row.fields().names().collect::<Vec<_>>(), ["id", "n", "title", "updated_at"]);
     assert_eq!(remote.count("bench".into()).await.unwrap(), 6);
     assert_eq!(remote.keys("bench".into(), Some(uuid(13).into())).await.unwrap().len(), 3);
     let fetched = remote.fetch("bench".into(), vec![uuid(11).into(), uuid(50).into()]).await.unwrap().rows;

@@ -3,21 +3,23 @@
 //! Two documents are compared by meaning: the order of fields, white space, `1.50` against `1.5`
 //! and `Z` against `+00:00` make no difference; `9007199254740993` against `9007199254740992` does.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+mod fields;
+mod meaning;
+mod scan;
+
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+pub use fields::Fields;
+pub use meaning::{instant, same_value};
+pub use scan::{entries, unquoted};
 
 /// A JSON object as text. Cheap to move, exact to the last digit.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Box<RawValue>", into = "Box<RawValue>")]
 pub struct Document(Box<str>);
-
-/// The fields of a document in alphabetical order, each with its JSON text.
-pub type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Why a text is not a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,15 +56,16 @@ impl Document {
     }
 
     /// Builds a document from fields.
-    pub fn from_fields<'a, N: AsRef<str>>(fields: impl IntoIterator<Item = (N, &'a RawValue)>) -> Self {
-        let mut text = String::from("{");
+    pub fn from_fields<'a, N: AsRef<str>>(fields: impl IntoIterator<Item = (N, &'a str)>) -> Self {
+        let mut text = String::with_capacity(256);
+        text.push('{');
         for (name, value) in fields {
             if text.len() > 1 {
                 text.push(',');
             }
             push_quoted(&mut text, name.as_ref());
             text.push(':');
-            text.push_str(value.get());
+            text.push_str(value);
         }
         text.push('}');
         Self(text.into())
@@ -75,12 +78,12 @@ impl Document {
 
     /// The fields with their JSON texts; of a field that stands twice, the last one counts.
     pub fn fields(&self) -> Fields<'_> {
-        object(&self.0)
+        Fields::of(&self.0)
     }
 
     /// One field's string value, if the field is there and is a string.
     pub fn string(&self, field: &str) -> Option<String> {
-        self.fields().get(field).and_then(|raw| serde_json::from_str(raw.get()).ok())
+        self.fields().get(field).and_then(|text| serde_json::from_str(text).ok())
     }
 
     /// Whether there is no field.
@@ -90,29 +93,27 @@ impl Document {
 
     /// This document with the fields of `patch` laid over it.
     pub fn overlaid(&self, patch: &Self) -> Self {
-        let mut fields = self.fields();
-        fields.extend(patch.fields());
-        Self::from_fields(fields)
+        Self::from_fields(self.fields().overlaid(patch.fields()).iter())
     }
 
     /// The fields of this document that are absent from `base` or mean something else there.
     pub fn changes_from(&self, base: &Self) -> Self {
-        let old = base.fields();
-        Self::from_fields(
-            self.fields()
-                .into_iter()
-                .filter(|(name, value)| old.get(name).is_none_or(|before| !same_value(before, value))),
-        )
+        Self::from_fields(self.fields().changes_from(&base.fields()).iter())
     }
 
     /// Whether every field of this document means the same in `other`.
     pub fn is_within(&self, other: &Self) -> bool {
-        self.changes_from(other).is_empty()
+        self.fields().changes_from(&other.fields()).is_empty()
     }
 
     /// Whether both documents have the same fields with the same meaning.
     pub fn means_the_same(&self, other: &Self) -> bool {
         self.0 == other.0 || (self.is_within(other) && other.is_within(self))
+    }
+
+    /// This document without one field.
+    pub fn without(&self, field: &str) -> Self {
+        Self::from_fields(self.fields().iter().filter(|(name, _)| *name != field))
     }
 
     /// This document with one string field set.
@@ -150,104 +151,6 @@ impl From<Document> for Box<RawValue> {
     fn from(document: Document) -> Self {
         // The text was checked when the document was made; null stands in for the impossible.
         RawValue::from_string(document.0.into()).unwrap_or_else(|_| RawValue::NULL.to_owned())
-    }
-}
-
-/// Whether two JSON texts mean the same.
-pub fn same_value(a: &RawValue, b: &RawValue) -> bool {
-    same_text(a.get(), b.get())
-}
-
-fn same_text(a: &str, b: &str) -> bool {
-    if a == b {
-        return true;
-    }
-    match (a.as_bytes().first(), b.as_bytes().first()) {
-        (Some(b'{'), Some(b'{')) => {
-            let (a, b) = (object(a), object(b));
-            a.len() == b.len()
-                && a.iter().all(|(name, value)| b.get(name).is_some_and(|other| same_value(value, other)))
-        }
-        (Some(b'['), Some(b'[')) => {
-            let (a, b) = (array(a), array(b));
-            a.len() == b.len() && a.iter().zip(&b).all(|(x, y)| same_value(x, y))
-        }
-        (Some(b'"'), Some(b'"')) => same_string(a, b),
-        (Some(b'-' | b'0'..=b'9'), Some(b'-' | b'0'..=b'9')) => Decimal::of(a) == Decimal::of(b),
-        _ => false,
-    }
-}
-
-/// The fields of an object; names without escapes are borrowed from the text.
-fn object(text: &str) -> Fields<'_> {
-    serde_json::Deserializer::from_str(text).deserialize_map(FieldsOf).unwrap_or_default()
-}
-
-struct FieldsOf;
-
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'a> Visitor<'a> for FieldsOf {
-    type Value = Fields<'a>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Fields<'a>, M::Error> {
-        let mut fields = Fields::new();
-        while let Some((Name(name), value)) = map.next_entry()? {
-            fields.insert(name, value);
-        }
-        Ok(fields)
-    }
-}
-
-fn array(text: &str) -> Vec<&RawValue> {
-    serde_json::from_str(text).unwrap_or_default()
-}
-
-/// Strings are the same by their characters, or as two spellings of one instant.
-fn same_string(a: &str, b: &str) -> bool {
-    let (Ok(a), Ok(b)) = (serde_json::from_str::<Cow<'_, str>>(a), serde_json::from_str::<Cow<'_, str>>(b)) else {
-        return false;
-    };
-    a == b || matches!((instant(&a), instant(&b)), (Some(a), Some(b)) if a == b)
-}
-
-/// The instant that an RFC 3339 timestamp names, if the text is one.
-pub fn instant(text: &str) -> Option<jiff::Timestamp> {
-    let looks_like_one = text.len() >= 20 && text.as_bytes()[4] == b'-' && text.as_bytes()[7] == b'-';
-    looks_like_one.then(|| text.parse().ok()).flatten()
-}
-
-/// A number as sign, digits without leading or trailing zeros, and the exponent of the last digit.
-#[derive(PartialEq, Eq)]
-struct Decimal {
-    negative: bool,
-    digits: String,
-    exponent: i64,
-}
-
-impl Decimal {
-    fn of(text: &str) -> Self {
-        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-        let negative = mantissa.starts_with('-');
-        let (whole, fraction) =
-            mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa.trim_start_matches('-'), ""));
-        let all = format!("{whole}{fraction}");
-        let digits = all.trim_start_matches('0').trim_end_matches('0').to_owned();
-        if digits.is_empty() {
-            return Self { negative: false, digits, exponent: 0 };
-        }
-        let trailing_zeros = all.len() - all.trim_end_matches('0').len();
-        let exponent = exponent.trim_start_matches('+').parse::<i64>().unwrap_or(i64::MAX / 2);
-        Self {
-            negative,
-            digits,
-            exponent: exponent.saturating_sub(fraction.len() as i64).saturating_add(trailing_zeros as i64),
-        }
     }
 }
 
@@ -309,7 +212,7 @@ mod tests {
     #[test]
     fn names_with_escapes_survive() {
         let odd = document(r#"{"a\"b":1,"c\\d":2,"\u000ae":3,"é":4}"#);
-        assert_eq!(odd.fields().keys().collect::<Vec<_>>(), ["\ne", "a\"b", "c\\d", "é"]);
+        assert_eq!(odd.fields().names().collect::<Vec<_>>(), ["\ne", "a\"b", "c\\d", "é"]);
         assert!(Document::empty().overlaid(&odd).means_the_same(&odd));
     }
 
