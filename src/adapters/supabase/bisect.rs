@@ -4,39 +4,50 @@
 use std::future::Future;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use tidelock_actors::model::Fault;
+use tidelock_actors::model::{Fault, FaultKind};
 
 use super::fault::may_concern_one_row;
 
-/// Requests of one bisection that are under way at once.
+/// Requests that are under way at once.
 const WIDTH: usize = 6;
 
-/// Sends `rows`, halved as often as it takes. Each row is in exactly one of the parts that come back, each with the
-/// last answer it had; a part with a refusal has more than one row only where the refusal meets all of them.
+/// Sends all parts, several at once, each halved as often as it takes. Each row is in exactly one of the parts that
+/// come back, each with the last answer it had; a part with a refusal has more than one row only where the refusal
+/// meets all of them. A whole part that misses a parent goes again, alone, once the others are through: the parent may
+/// have been on its way in one of them.
 pub(super) async fn bisect<'r, T, Answer>(
-    rows: &'r [usize],
+    parts: Vec<&'r [usize]>,
     send: impl Fn(&'r [usize]) -> Answer,
 ) -> Vec<(&'r [usize], Result<T, Fault>)>
 where
     Answer: Future<Output = Result<T, Fault>>,
 {
-    let mut told = Vec::new();
-    let mut waiting = vec![rows];
+    let (mut told, mut early) = (Vec::new(), Vec::new());
+    let mut waiting: Vec<_> = parts.into_iter().rev().map(|part| (part, true)).collect();
     let mut under_way = FuturesUnordered::new();
     loop {
         while under_way.len() < WIDTH
-            && let Some(part) = waiting.pop()
+            && let Some((part, is_whole)) = waiting.pop()
         {
             let answer = send(part);
-            under_way.push(async move { (part, answer.await) });
+            under_way.push(async move { (part, is_whole, answer.await) });
         }
         match under_way.next().await {
-            None => return told,
-            Some((part, Err(fault))) if part.len() > 1 && may_concern_one_row(&fault) => {
-                let (first, second) = part.split_at(part.len() / 2);
-                waiting.extend([second, first]);
+            None => {
+                early.sort_unstable();
+                match early.is_empty() {
+                    true => return told,
+                    false => waiting.push((early.remove(0), false)),
+                }
             }
-            Some((part, answer)) => told.push((part, answer)),
+            Some((part, true, Err(fault))) if fault.kind == FaultKind::Ordering && !under_way.is_empty() => {
+                early.push(part);
+            }
+            Some((part, _, Err(fault))) if part.len() > 1 && may_concern_one_row(&fault) => {
+                let (first, second) = part.split_at(part.len() / 2);
+                waiting.extend([(second, false), (first, false)]);
+            }
+            Some((part, _, answer)) => told.push((part, answer)),
         }
     }
 }
@@ -44,8 +55,7 @@ where
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-
-    use tidelock_actors::model::FaultKind;
+    use std::task::Poll;
 
     use super::*;
 
@@ -53,7 +63,7 @@ mod tests {
     fn run(count: usize, kind: FaultKind, is_guilty: impl Fn(usize) -> bool) -> (Vec<usize>, Vec<Vec<usize>>, usize) {
         let rows: Vec<usize> = (0..count).collect();
         let requests = Cell::new(0);
-        let told = futures::executor::block_on(bisect(&rows, |part| {
+        let told = futures::executor::block_on(bisect(vec![&rows], |part| {
             requests.set(requests.get() + 1);
             let guilty = part.iter().any(|row| is_guilty(*row));
             async move { if guilty { Err(Fault::new(kind, "no")) } else { Ok(()) } }
@@ -87,6 +97,35 @@ mod tests {
             let (through, refused, requests) = run(100, kind, |row| row == 7);
             assert_eq!((through.len(), refused.len(), requests), (0, 1, 1));
         }
+    }
+
+    /// Each part misses what the one before it brings; the last to be sent is the first to be answered.
+    #[test]
+    fn a_part_that_comes_before_what_it_refers_to_goes_again_whole() {
+        let rows: Vec<usize> = (0..3_000).collect();
+        let (arrived, requests) = (Cell::new(0), Cell::new(0));
+        let told = futures::executor::block_on(bisect(rows.chunks(500).collect(), |part| {
+            requests.set(requests.get() + 1);
+            let comes_early = part[0] > arrived.get();
+            if !comes_early {
+                arrived.set(part.len() + part[0]);
+            }
+            let turns = if comes_early { 1 } else { 3 };
+            async move {
+                for _ in 0..turns {
+                    let mut is_second = false;
+                    futures::future::poll_fn(|task| {
+                        task.waker().wake_by_ref();
+                        if std::mem::replace(&mut is_second, true) { Poll::Ready(()) } else { Poll::Pending }
+                    })
+                    .await;
+                }
+                if comes_early { Err(Fault::new(FaultKind::Ordering, "no parent")) } else { Ok(()) }
+            }
+        }));
+        assert!(told.iter().all(|(_, answer)| answer.is_ok()));
+        assert_eq!(told.iter().map(|(part, _)| part.len()).sum::<usize>(), 3_000);
+        assert!(requests.get() <= 12, "{} requests", requests.get());
     }
 
     #[test]

@@ -55,7 +55,7 @@ struct Together {
 async fn perform(desk: &Desk<'_>, action: Action, attempts: &[Attempt<'_>], together: &Together) -> Verdicts {
     let mut verdicts = Vec::with_capacity(together.attempts.len());
     let mut unmoved = Vec::new();
-    for (part, answer) in bisect(&together.attempts, |part| change(desk, action, attempts, part)).await {
+    for (part, answer) in bisect(vec![&together.attempts], |part| change(desk, action, attempts, part)).await {
         match answer {
             Err(fault) => verdicts.extend(all_failed(part.iter().map(|at| attempts[*at].job), &fault)),
             Ok(mut changed) => {

@@ -15,8 +15,8 @@ use super::push::{Desk, Job, Verdicts, all_failed};
 use super::read_again::{Rows, read_again};
 use super::request_line::{Query, identifiers};
 
-/// Rows in one insert.
-const ROWS_IN_ONE_INSERT: usize = 1_000;
+/// Rows in one insert. Larger batches go in several at once: the server reads one while it stores another.
+const ROWS_IN_ONE_INSERT: usize = 500;
 const INSERT: &str = "resolution=ignore-duplicates,return=representation";
 
 /// Creates all of these, and tells of each.
@@ -54,19 +54,17 @@ async fn insert_all(
 ) -> Vec<usize> {
     let mut left = Vec::new();
     for (columns, group) in groups(desk, jobs, wanted) {
-        for part in parts(&group, rows) {
-            let told = bisect(part, |part| insert(desk, &columns, jobs, rows, part)).await;
-            for (part, answer) in told {
-                match answer {
-                    Err(fault) => verdicts.extend(all_failed(part.iter().map(|job| &jobs[*job]), &fault)),
-                    Ok(mut inserted) => {
-                        for &job in part {
-                            match inserted.remove(jobs[job].key) {
-                                Some(version) => {
-                                    verdicts.push((jobs[job].at, Verdict::Applied { version, document: None }))
-                                }
-                                None => left.push(job),
+        let told = bisect(parts(&group, rows), |part| insert(desk, &columns, jobs, rows, part)).await;
+        for (part, answer) in told {
+            match answer {
+                Err(fault) => verdicts.extend(all_failed(part.iter().map(|job| &jobs[*job]), &fault)),
+                Ok(mut inserted) => {
+                    for &job in part {
+                        match inserted.remove(jobs[job].key) {
+                            Some(version) => {
+                                verdicts.push((jobs[job].at, Verdict::Applied { version, document: None }))
                             }
+                            None => left.push(job),
                         }
                     }
                 }
@@ -245,7 +243,7 @@ mod tests {
 
     #[test]
     fn h20_an_insert_is_cut_by_rows_and_by_bytes() {
-        for (count, cut) in [(0, 0), (999, 1), (1_000, 1), (1_001, 2), (2_000, 2), (2_001, 3)] {
+        for (count, cut) in [(0, 0), (499, 1), (500, 1), (501, 2), (1_000, 2), (1_001, 3)] {
             let group: Vec<usize> = (0..count).collect();
             let rows = vec!["{}".to_owned(); count];
             let parts = parts(&group, &rows);

@@ -145,6 +145,20 @@ async fn h21_a_child_without_its_parent_waits() {
 }
 
 #[tokio::test]
+async fn h21_rows_that_refer_to_each_other_arrive_however_many_requests_they_take() {
+    let project = tidelock_testbed::project().await.unwrap();
+    project.sql("alter table tasks add foreign key (title) references tasks (code)").await.unwrap();
+    let remote = remote(&project, &["tasks"]);
+    let link = |number: usize| {
+        let before = number.saturating_sub(1);
+        create("tasks", &uuid(number), &format!(r#"{{"code":"c{number}","title":"c{before}"}}"#))
+    };
+    let verdicts = push(&remote, (0..1_600).map(link).collect()).await;
+    assert_eq!(verdicts.iter().filter(|verdict| applied(verdict).is_some()).count(), 1_600);
+    assert!(remote.requests() <= 16, "{} requests", remote.requests());
+}
+
+#[tokio::test]
 async fn an_update_takes_effect_only_on_the_row_that_it_was_made_on() {
     let project = tidelock_testbed::project().await.unwrap();
     let remote = remote(&project, &["tasks"]);
