@@ -23,14 +23,15 @@ where
     Answer: Future<Output = Result<T, Fault>>,
 {
     let (mut told, mut early) = (Vec::new(), Vec::new());
-    let mut waiting: Vec<_> = parts.into_iter().rev().map(|part| (part, true)).collect();
+    let may_be_early = parts.len() > 1;
+    let mut waiting: Vec<_> = parts.into_iter().rev().map(|part| (part, may_be_early)).collect();
     let mut under_way = FuturesUnordered::new();
     loop {
         while under_way.len() < WIDTH
-            && let Some((part, is_whole)) = waiting.pop()
+            && let Some((part, may_be_early)) = waiting.pop()
         {
             let answer = send(part);
-            under_way.push(async move { (part, is_whole, answer.await) });
+            under_way.push(async move { (part, may_be_early, answer.await) });
         }
         match under_way.next().await {
             None => {
@@ -40,9 +41,7 @@ where
                     false => waiting.push((early.remove(0), false)),
                 }
             }
-            Some((part, true, Err(fault))) if fault.kind == FaultKind::Ordering && !under_way.is_empty() => {
-                early.push(part);
-            }
+            Some((part, true, Err(fault))) if fault.kind == FaultKind::Ordering => early.push(part),
             Some((part, _, Err(fault))) if part.len() > 1 && may_concern_one_row(&fault) => {
                 let (first, second) = part.split_at(part.len() / 2);
                 waiting.extend([(second, false), (first, false)]);
@@ -114,7 +113,7 @@ mod tests {
             arrived.set(part[0] + part.len());
             Ok(())
         }));
-        assert!(told.iter().all(|(part, answer)| part.len() == 500 && answer.is_ok()), "{told:?}");
+        assert!(told.iter().all(|(part, answer)| part.len() == 500 && answer.is_ok()));
         assert_eq!((told.len(), requests.get()), (6, 11));
     }
 
