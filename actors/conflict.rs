@@ -89,11 +89,8 @@ impl ConflictResolver {
 
 /// Each collection's strategy and version field, by local names.
 fn strategies(rules: &[CollectionRules]) -> BTreeMap<Arc<str>, (Strategy, String)> {
-    let local_name = |rule: &CollectionRules| {
-        let renamed = rule.fields.iter().find(|(_, remote)| **remote == rule.version);
-        renamed.map_or_else(|| rule.version.clone(), |(local, _)| local.clone())
-    };
-    rules.iter().map(|rule| (rule.name.clone(), (rule.strategy, local_name(rule)))).collect()
+    let version_field = |rule: &CollectionRules| rule.field(&rule.version).to_owned();
+    rules.iter().map(|rule| (rule.name.clone(), (rule.strategy, version_field(rule)))).collect()
 }
 
 impl Court {

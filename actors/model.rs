@@ -128,6 +128,13 @@ pub struct CollectionRules {
     pub after: Vec<Arc<str>>,
 }
 
+impl CollectionRules {
+    /// The local name of a remote column.
+    pub fn field<'a>(&'a self, column: &'a str) -> &'a str {
+        self.fields.iter().find(|(_, remote)| *remote == column).map_or(column, |(local, _)| local)
+    }
+}
+
 /// What a local change does to a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -199,6 +206,16 @@ pub enum RemoteState {
     },
     /// There is no such row (or none that may be seen).
     Gone,
+}
+
+impl RemoteState {
+    /// The row's document and version, as far as there are any.
+    pub fn row(&self) -> (Option<&Document>, Option<Version>) {
+        match self {
+            Self::Present { document, version } => (Some(document), version.clone()),
+            Self::Gone => (None, None),
+        }
+    }
 }
 
 /// A row, or its absence, observed on the server.

@@ -10,6 +10,7 @@ pub mod collection;
 pub mod config;
 pub mod error;
 pub mod handle;
+mod private;
 mod runtime;
 pub mod status;
 pub mod transaction;

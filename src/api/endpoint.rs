@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::private::private;
+
 /// The file that holds the process's address.
 pub const ADDRESS_FILE: &str = "api.address";
 /// The file that holds the token which every request must carry.
@@ -65,12 +67,6 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file: File = private(OpenOptions::new().write(true).create_new(true)).open(&beside)?;
     writeln!(file, "{text}")?;
     fs::rename(beside, path)
-}
-
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }
 
 #[cfg(test)]

@@ -64,8 +64,7 @@ impl Collections {
     }
 
     fn add(&mut self, rules: CollectionRules, is_configured: bool) {
-        let renamed = rules.fields.iter().find(|(_, remote)| **remote == rules.version).map(|(local, _)| local.clone());
-        let version_field = renamed.unwrap_or_else(|| rules.version.clone());
+        let version_field = rules.field(&rules.version).to_owned();
         self.by_name.insert(rules.name.clone(), self.all.len());
         self.all.push(Collection {
             rules,

@@ -7,6 +7,7 @@ use std::path::Path;
 use fs4::{FileExt, TryLockError};
 
 use super::open::OpenError;
+pub(super) use crate::private::private;
 
 /// The file beside the database.
 pub(super) const FILE: &str = "tidelock.lock";
@@ -54,13 +55,6 @@ fn owner(file: &mut File) -> String {
         (Ok(_), Ok(pid)) => format!("another process (pid {pid})"),
         _ => "another process".to_owned(),
     }
-}
-
-/// Files that only their owner may read.
-pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Decisions on conflicts are carried out, and both sides are kept.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, ToSql, params};
 use tidelock_actors::document::Document;
 use tidelock_actors::model::{Action, Change, Outcome, RecordId, RemoteState, Resolution, Version};
 use tidelock_actors::writes::{Choice, Written};
@@ -117,10 +117,7 @@ impl Batch<'_> {
         kept: Option<&Document>,
         cause: Cause,
     ) -> Result<(State, bool), Failure> {
-        let (base, version) = match remote {
-            RemoteState::Present { document, version } => (Some(document), version.clone()),
-            RemoteState::Gone => (None, None),
-        };
+        let (base, version) = remote.row();
         // A save cannot take fields away: what only the server has stays under the document that is kept.
         let (document, asked) = match (kept, base) {
             (Some(kept), Some(base)) => {
@@ -166,10 +163,7 @@ impl Batch<'_> {
         ending: Option<Ending<'_>>,
         cause: Cause,
     ) -> Result<bool, Failure> {
-        let (remote, remote_version) = match remote {
-            RemoteState::Present { document, version } => (Some(document), version.clone()),
-            RemoteState::Gone => (None, None),
-        };
+        let (remote, remote_version) = remote.row();
         let state = if ending.is_some() { "resolved" } else { "open" };
         let resolved = ending.as_ref().map(|_| cause.stamp.0);
         let winner = ending.as_ref().map(|end| end.winner);
@@ -181,19 +175,9 @@ impl Batch<'_> {
         )?;
         let (local, remote, result) =
             (local.map(Document::as_str), remote.map(Document::as_str), result.map(Document::as_str));
-        let updated = update.execute(params![
-            id.collection,
-            id.key,
-            local,
-            remote,
-            remote_version,
-            result,
-            winner,
-            strategy,
-            state,
-            resolved
-        ])?;
-        if updated > 0 {
+        let told: &[&dyn ToSql] =
+            params![id.collection, id.key, local, remote, remote_version, result, winner, strategy, state, resolved];
+        if update.execute(told)? > 0 {
             self.tally.count_conflict(place.at, -i64::from(resolved.is_some()));
             return Ok(false);
         }
@@ -202,21 +186,8 @@ impl Batch<'_> {
              resolved, base, round, detected) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?;
         let base = record.state.base.as_ref().map(Document::as_str);
-        insert.execute(params![
-            id.collection,
-            id.key,
-            local,
-            remote,
-            remote_version,
-            result,
-            winner,
-            strategy,
-            state,
-            resolved,
-            base,
-            cause.round.unwrap_or_default(),
-            cause.stamp.0
-        ])?;
+        let found: &[&dyn ToSql] = params![base, cause.round.unwrap_or_default(), cause.stamp.0];
+        insert.execute(&*[told, found].concat())?;
         self.tally.count_conflict(place.at, i64::from(resolved.is_none()));
         Ok(true)
     }

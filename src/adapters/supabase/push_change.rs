@@ -39,6 +39,30 @@ pub(super) struct Attempt<'a> {
     pub seen: Option<Document>,
 }
 
+/// Reads the rows of these changes and compares each with what it was made on: a verdict at once, or another attempt.
+pub(super) async fn read_and_compare<'a>(
+    desk: &Desk<'_>,
+    jobs: &[&'a Job<'a>],
+    attempts: &mut Vec<Attempt<'a>>,
+    compare: impl Fn(&Desk<'_>, &'a Job<'a>, Option<Seen>) -> Result<Attempt<'a>, Verdict>,
+) -> Verdicts {
+    if jobs.is_empty() {
+        return Vec::new();
+    }
+    let mut rows = match read_in_place(desk, jobs.iter().copied()).await {
+        Err(fault) => return all_failed(jobs.iter().copied(), &fault),
+        Ok(rows) => rows,
+    };
+    let mut verdicts = Vec::new();
+    for job in jobs {
+        match compare(desk, job, rows.remove(job.key)) {
+            Ok(attempt) => attempts.push(attempt),
+            Err(verdict) => verdicts.push((job.at, verdict)),
+        }
+    }
+    verdicts
+}
+
 /// Sends all of these, and tells of each.
 pub(super) async fn send(desk: &Desk<'_>, action: Action, attempts: &[Attempt<'_>]) -> Verdicts {
     let requests = requests(desk, action, attempts).into_iter();

@@ -3,9 +3,8 @@
 use tidelock_actors::document::Document;
 use tidelock_actors::model::{Action, Verdict};
 
-use super::push::{Desk, Job, Verdicts, all_failed};
-use super::push_change::{Attempt, Tie, send};
-use super::push_create::read_in_place;
+use super::push::{Desk, Job, Verdicts};
+use super::push_change::{Attempt, Tie, read_and_compare, send};
 use super::read_again::Seen;
 
 /// Deletes all of these, and tells of each.
@@ -21,20 +20,7 @@ pub(super) async fn delete(desk: &Desk<'_>, jobs: &[Job<'_>]) -> Verdicts {
             (_, _, Some(_)) => compared.push(job),
         }
     }
-    let mut verdicts = Vec::with_capacity(jobs.len());
-    if !compared.is_empty() {
-        match read_in_place(desk, compared.iter().copied()).await {
-            Err(fault) => verdicts.extend(all_failed(compared, &fault)),
-            Ok(mut rows) => {
-                for job in compared {
-                    match compare(desk, job, rows.remove(job.key)) {
-                        Ok(attempt) => attempts.push(attempt),
-                        Err(verdict) => verdicts.push((job.at, verdict)),
-                    }
-                }
-            }
-        }
-    }
+    let mut verdicts = read_and_compare(desk, &compared, &mut attempts, compare).await;
     verdicts.extend(send(desk, Action::Delete, &attempts).await);
     verdicts
 }

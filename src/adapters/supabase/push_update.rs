@@ -4,9 +4,8 @@
 use tidelock_actors::document::{Document, same_value, unquoted};
 use tidelock_actors::model::{Action, RemoteState, Verdict};
 
-use super::push::{Desk, Job, Verdicts, all_failed};
-use super::push_change::{Attempt, Tie, is_there_already, send};
-use super::push_create::read_in_place;
+use super::push::{Desk, Job, Verdicts};
+use super::push_change::{Attempt, Tie, is_there_already, read_and_compare, send};
 use super::read_again::Seen;
 use super::request_line::{condition, identifiers};
 
@@ -24,20 +23,7 @@ pub(super) async fn update(desk: &Desk<'_>, jobs: &[Job<'_>]) -> Verdicts {
             (Some(_) | None, _) => compared.push(job),
         }
     }
-    let mut verdicts = Vec::with_capacity(jobs.len());
-    if !compared.is_empty() {
-        match read_in_place(desk, compared.iter().copied()).await {
-            Err(fault) => verdicts.extend(all_failed(compared, &fault)),
-            Ok(mut rows) => {
-                for job in compared {
-                    match compare(desk, job, rows.remove(job.key)) {
-                        Ok(attempt) => attempts.push(attempt),
-                        Err(verdict) => verdicts.push((job.at, verdict)),
-                    }
-                }
-            }
-        }
-    }
+    let mut verdicts = read_and_compare(desk, &compared, &mut attempts, compare).await;
     verdicts.extend(send(desk, Action::Update, &attempts).await);
     verdicts
 }
