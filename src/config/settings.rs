@@ -28,6 +28,8 @@ pub struct RemoteSettings {
     /// How long one request may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// Whether answers may come compressed.
+    pub compress: bool,
 }
 
 /// How to talk to the server.

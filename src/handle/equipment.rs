@@ -39,10 +39,40 @@ pub(super) fn remote(
         publishable_key: key.expose_secret().to_owned(),
         token,
         timeout: config.remote.timeout,
-        compress: true,
+        compress: config.remote.compress,
         collections: rules.to_vec(),
         overlap: config.sync.overlap,
         page_rows: PAGE_ROWS,
     })?;
     Ok(Arc::new(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    /// The head of a request that is sent under this `[remote]`.
+    async fn head_of_a_request(compress: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 4_096];
+            let read = stream.read(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").unwrap();
+            String::from_utf8_lossy(&head[..read]).to_lowercase()
+        });
+        let text = format!("[remote]\nurl = \"{url}\"\nanon_key = \"key\"\ncompress = {compress}");
+        let config = Config::from_toml(&text).unwrap();
+        remote(&config, &config.rules(), Arc::default()).unwrap().probe().await.unwrap();
+        server.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_come_compressed_only_where_that_is_wanted() {
+        assert!(head_of_a_request(true).await.contains("accept-encoding"));
+        assert!(!head_of_a_request(false).await.contains("accept-encoding"));
+    }
 }
