@@ -136,6 +136,11 @@ impl Client {
     }
 
     /// As of the handle.
+    pub async fn conflict(&self, id: i64) -> Result<ConflictView, Problem> {
+        self.get_from(&["conflicts", &id.to_string()], &[]).await
+    }
+
+    /// As of the handle.
     pub async fn resolve(&self, id: i64, choice: Choice) -> Result<(), Problem> {
         let path = ["conflicts", &id.to_string(), "resolve"];
         self.send::<Decided>(Method::POST, &path, &Decision::from(choice)).await.map(|_| ())

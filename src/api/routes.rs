@@ -40,6 +40,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/queue/redrive").route(post().to(redrive)))
         .service(at("/queue/discard").route(post().to(discard)))
         .service(at("/conflicts").route(get().to(conflicts)))
+        .service(at("/conflicts/{id}").route(get().to(conflict)))
         .service(at("/conflicts/{id}/resolve").route(post().to(resolve)))
         .service(at("/conflicts/{id}/undo").route(post().to(undo)))
         .service(at("/verify").route(get().to(verify)))
@@ -178,6 +179,10 @@ async fn conflicts(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, Stri
         }
     }
     json(&in_time(tidelock.conflicts(all)).await?)
+}
+
+async fn conflict(tidelock: Data<Tidelock>, path: Path<i64>) -> Answer {
+    json(&in_time(tidelock.conflict(path.into_inner())).await?)
 }
 
 async fn resolve(tidelock: Data<Tidelock>, path: Path<i64>, body: Body) -> Answer {

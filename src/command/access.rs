@@ -139,6 +139,10 @@ impl Access {
         ask!(self, conflicts(all))
     }
 
+    pub async fn conflict(&self, id: i64) -> Result<ConflictView, Failure> {
+        ask!(self, conflict(id))
+    }
+
     pub async fn resolve(&self, id: i64, choice: Choice) -> Result<(), Failure> {
         ask!(self, resolve(id, choice))
     }

@@ -6,7 +6,7 @@ use tidelock::{Choice, Document};
 
 use super::access::Access;
 use super::arguments::{Conflicts, Side};
-use super::failure::{FAILED, Failure, USAGE};
+use super::failure::{Failure, USAGE};
 use super::input;
 use super::output::{Output, pairs, table};
 use super::overview::name_of;
@@ -15,15 +15,7 @@ use super::overview::name_of;
 pub async fn perform(access: &Access, command: &Conflicts, output: Output) -> Result<(), Failure> {
     match command {
         Conflicts::List { all } => output.print(&access.conflicts(*all).await?, |conflicts| list_words(conflicts)),
-        Conflicts::Show { id } => {
-            let Some(conflict) = access.conflicts(true).await?.into_iter().find(|conflict| conflict.id == *id) else {
-                return Err(Failure::new(
-                    FAILED,
-                    format!("there is no conflict {id}; see `tidelock conflicts list --all`"),
-                ));
-            };
-            output.print(&conflict, conflict_words)
-        }
+        Conflicts::Show { id } => output.print(&access.conflict(*id).await?, conflict_words),
         Conflicts::Resolve { id, take, merged } => {
             access.resolve(*id, choice(*take, merged.as_deref())?).await?;
             output.print(&Decided { id: *id }, |_| format!("conflict {id} is decided"))

@@ -30,6 +30,11 @@ impl Tidelock {
         Ok(self.inner.reads.conflicts(all).await?)
     }
 
+    /// One conflict, open or decided.
+    pub async fn conflict(&self, id: i64) -> Result<ConflictView, Error> {
+        Ok(self.inner.reads.conflict(id).await?)
+    }
+
     /// Decides an open conflict.
     pub async fn resolve(&self, conflict: i64, choice: Choice) -> Result<(), Error> {
         Ok(self.inner.parts.resolver.ask(Decide { conflict, choice }).await??)

@@ -533,6 +533,7 @@ fn the_api_tells_what_is_wrong_with_a_request() {
         ("POST", "/v1/collections/runs/records", r#"[{"dokument":{}}]"#, 400, "invalid"),
         ("GET", "/v1/queue?order=id", "", 400, "invalid"),
         ("GET", "/v1/queue?state=lost", "", 400, "invalid"),
+        ("GET", "/v1/conflicts/7", "", 404, "not_found"),
         ("POST", "/v1/conflicts/7/resolve", r#"{"take":"local"}"#, 404, "not_found"),
         ("POST", "/v1/conflicts/7/resolve", r#"{"take":"mine"}"#, 400, "invalid"),
         ("POST", "/v1/query", r#"{"sql":"delete from runs"}"#, 400, "invalid"),
