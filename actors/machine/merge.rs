@@ -41,14 +41,16 @@ pub fn decide(contested: &Contested, circumstances: Circumstances<'_>) -> Outcom
     }
 }
 
-/// The local document over the server's: columns that only the server has stay.
+/// The local document over the server's: columns that only the server has stay. A row that is made again gets a new
+/// stamp: under its old one the other devices, which read on from the newest stamp they know, would never see it.
 pub fn keep_local(contested: &Contested, version_field: &str) -> Outcome {
     let Some(local) = &contested.local else { return Outcome::Keep(None) };
-    let RemoteState::Present { document: remote, .. } = &contested.remote else {
-        return Outcome::Keep(Some(local.clone()));
-    };
     let changes = own_changes(local, contested, version_field);
-    Outcome::Keep(Some(remote.overlaid(&local.without(version_field)).overlaid(&changes)))
+    let kept = local.without(version_field).overlaid(&changes);
+    Outcome::Keep(Some(match &contested.remote {
+        RemoteState::Present { document: remote, .. } => remote.overlaid(&kept),
+        RemoteState::Gone => kept,
+    }))
 }
 
 fn newest(contested: &Contested, circumstances: Circumstances<'_>) -> Outcome {
@@ -201,6 +203,18 @@ mod tests {
         );
         check(LocalWins, both.clone(), &format!(r#"{{"a":2,"updated_at":"{new}"}}"#));
         check(Merge, both, &format!(r#"{{"a":2,"updated_at":"{new}"}}"#));
+    }
+
+    #[test]
+    fn h38_a_row_that_is_made_again_does_not_keep_its_old_stamp() {
+        let (old, new) = (at(1), at(2));
+        let base = format!(r#"{{"a":1,"updated_at":"{old}"}}"#);
+        let edited = format!(r#"{{"a":2,"updated_at":"{old}"}}"#);
+        for strategy in [NewestWins, LocalWins, Merge] {
+            check(strategy, contested(&base, &edited, "", 3, 2), r#"{"a":2}"#);
+        }
+        let stamped_by_the_app = format!(r#"{{"a":2,"updated_at":"{new}"}}"#);
+        check(NewestWins, contested(&base, &stamped_by_the_app, "", 3, 2), &stamped_by_the_app);
     }
 
     #[test]
