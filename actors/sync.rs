@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::deferred::Deferred;
 use crate::limits::{ACTOR_MAILBOX, TRUSTED_COUNTS};
 use crate::machine::schedule::{Input, Schedule, State, Task};
-use crate::model::{CollectionRules, Fault, FaultKind};
+use crate::model::{Checkpoints, CollectionRules, Fault, FaultKind};
 use crate::ports::{Clock, Reader};
 use crate::round::{self, Crew, Round, RoundReport};
 use crate::status::{SyncPhase, SyncStatus};
@@ -24,9 +24,26 @@ pub use crate::machine::schedule::Settings;
 /// The checkpoint that says when the last round ended well, milliseconds since 1970. No collection has such a name.
 const LAST_SYNCED: &str = "last synced";
 
-/// When the last round ended well is known across restarts, milliseconds since 1970 (H39).
-pub async fn last_synced_ms(reader: &dyn Reader) -> Option<i64> {
-    reader.checkpoints().await.ok()?.get(LAST_SYNCED)?.parse().ok()
+/// The checkpoint that says how far the server's clock was from this device's, in milliseconds. No collection has such
+/// a name.
+const CLOCK_OFFSET: &str = "clock offset";
+
+/// What the rounds of earlier runs have left behind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Remembered {
+    /// When the last round ended well, milliseconds since 1970 (H39).
+    pub last_synced_ms: Option<i64>,
+    /// The server's clock less this device's, in milliseconds (H38).
+    pub clock_offset_ms: Option<i64>,
+}
+
+impl Remembered {
+    /// Reads it; a store that cannot be read remembers nothing.
+    pub async fn read(reader: &dyn Reader) -> Self {
+        let checkpoints = reader.checkpoints().await.unwrap_or_default();
+        let number = |name| checkpoints.get(name)?.parse().ok();
+        Self { last_synced_ms: number(LAST_SYNCED), clock_offset_ms: number(CLOCK_OFFSET) }
+    }
 }
 
 /// There may be something to send or to fetch.
@@ -130,7 +147,7 @@ impl SyncScheduler {
         self.step(Input::RoundEnded(report.cut()), context);
     }
 
-    /// What the round says about the world, for the status.
+    /// What the round says about the world, for the status and for the next run.
     fn note(&self, task: Task, report: &RoundReport) {
         let is_out_of_reach = |fault: &Fault| fault.kind == FaultKind::Transient && fault.status.is_none();
         let is_synced = task.pull && report.cut().is_none();
@@ -147,8 +164,11 @@ impl SyncScheduler {
                 status.last_synced_ms = Some(now_ms);
             }
         });
-        if is_synced {
-            let checkpoints = [(LAST_SYNCED.to_owned(), now_ms.to_string())].into();
+        let offset_ms = self.crew.remote.clock_offset_ms();
+        let numbers = [(LAST_SYNCED, is_synced.then_some(now_ms)), (CLOCK_OFFSET, offset_ms)];
+        let known = numbers.into_iter().filter_map(|(name, number)| Some((name.to_owned(), number?.to_string())));
+        let checkpoints: Checkpoints = known.collect();
+        if !checkpoints.is_empty() {
             let remember = Observation { checkpoints, ..Observation::default() };
             self.crew.storage.hint(Perform(Write::Observe(remember)));
         }

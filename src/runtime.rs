@@ -20,9 +20,9 @@ use tidelock_actors::ports::{Ports, Store};
 use tidelock_actors::queue::Queue;
 use tidelock_actors::round::Crew;
 use tidelock_actors::status::SyncStatus;
-use tidelock_actors::storage::{Announcements, Maintain, Storage};
+use tidelock_actors::storage::{Announcements, CorrectClock, Maintain, Storage};
 use tidelock_actors::supervisor::{Care, Health, supervise};
-use tidelock_actors::sync::{Nudge, Settings, SyncScheduler, last_synced_ms};
+use tidelock_actors::sync::{Nudge, Remembered, Settings, SyncScheduler};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::config::Config;
@@ -129,6 +129,11 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
 
     let storage_care = care("storage", STORAGE_MAILBOX, &config, false, seed);
     let storage = start_storage(arbiter, storage_care, store, ports.clone(), announcements).await?;
+    let Remembered { last_synced_ms, clock_offset_ms } = Remembered::read(&*ports.reader).await;
+    if let Some(offset_ms) = clock_offset_ms {
+        // Nobody has the handle yet: what is saved before the server is reached is stamped by its time as well (H38).
+        storage.hint(CorrectClock { offset_ms });
+    }
     let outbox = Outbox::new(&rules, patience(&config), seed + 5);
     let (reader, peer, counts) = (ports.reader.clone(), storage.clone(), watched_counts.clone());
     let queue =
@@ -146,8 +151,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         counts: watched_counts.clone(),
         moved: Arc::new(|| {}),
     };
-    let (report, sync_status) =
-        watch::channel(SyncStatus { last_synced_ms: last_synced_ms(&*ports.reader).await, ..SyncStatus::default() });
+    let (report, sync_status) = watch::channel(SyncStatus { last_synced_ms, ..SyncStatus::default() });
     let sync = supervise(care("sync", ACTOR_MAILBOX, &config, true, seed + 3), |_| {
         SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, seed + 4)
     });

@@ -1,8 +1,12 @@
-//! PostgreSQL dies in the middle of things and comes back.
+//! The server dies in the middle of things and comes back, does not answer, or is out of reach from the start.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidelock::{Config, Document, Tidelock};
 use tidelock_testbed::{Cluster, FaultPlan, HoldAt, ProjectOptions};
 
-use crate::support::{World, assert_equal, uuid};
+use crate::support::{World, assert_equal, canned, uuid};
 
 /// H52, H54: killed while a push and a pull are under way, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +49,7 @@ async fn h54_a_request_given_up_that_still_commits_has_one_effect() {
     let world = World::new().await;
     let more =
         world.config_text(&world.folder("here"), "auto = false").replace(r#"timeout = "10s""#, r#"timeout = "1s""#);
-    let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&more).unwrap()).unwrap();
+    let tidelock = Tidelock::open(Config::from_toml(&more).unwrap()).unwrap();
     let device = crate::support::Device { tidelock, directory: world.folder("here") };
     device.save("tasks", &uuid(1), r#"{"n":1,"code":"once"}"#).await;
     let gate = world.network.pause_next("POST", "/rest/v1/tasks", HoldAt::Response);
@@ -65,16 +69,44 @@ async fn h13_a_server_that_never_answers_shows_as_stalled_and_recovers_by_itself
     world.network.set_plan(FaultPlan { hang: 1.0, hang_ms: 60_000, ..FaultPlan::none() });
     let sync = "auto = true\nstall_after = \"1s\"";
     let text = world.config_text(&world.folder("here"), sync).replace(r#"timeout = "10s""#, r#"timeout = "1s""#);
-    let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
+    let tidelock = Tidelock::open(Config::from_toml(&text).unwrap()).unwrap();
     let device = crate::support::Device { tidelock, directory: world.folder("here") };
     device.save("notes", "n", r#"{"body":"x"}"#).await;
     let mut statuses = device.tidelock.status_stream();
     let mut wait_for = async |is: fn(&tidelock::Status) -> bool| {
         use futures::StreamExt;
         let wait = async { while !statuses.next().await.is_some_and(|status| is(&status)) {} };
-        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("the status says so in time");
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status says so in time");
     };
     wait_for(|status| status.stalled_since.is_some() && status.last_error.is_some()).await;
     world.network.set_plan(FaultPlan::none());
     wait_for(|status| status.stalled_since.is_none() && status.pending == 0 && status.last_error.is_none()).await;
+}
+
+/// A device whose clock is two hours behind: it learns that once, and knows it when it starts without a network.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h38_what_is_saved_after_a_start_offline_is_stamped_by_the_servers_time() {
+    const BEHIND: Duration = Duration::from_secs(2 * 60 * 60);
+    let folder = tempfile::tempdir().unwrap();
+    let open = |url: &str| {
+        let text = format!(
+            "[remote]\nurl = \"{url}\"\nanon_key = \"key\"\n[sync]\nauto = false\n\
+             [storage]\ndata_dir = \"{}\"\n[collections.notes]",
+            folder.path().display()
+        );
+        Tidelock::open(Config::from_toml(&text).unwrap()).unwrap()
+    };
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&(Timestamp::now() + BEHIND));
+    let head = format!("HTTP/1.1 200 OK\r\ndate: {}\r\ncontent-range: */0\r\nconnection: close\r\n", date.unwrap());
+    let online = open(&canned(format!("{head}content-length: 2\r\n\r\n[]")).await);
+    online.sync(Default::default()).await.unwrap();
+    online.shutdown().await;
+
+    let offline = open("http://127.0.0.1:1");
+    offline.save("notes", "n", Document::parse("{}").unwrap()).await.unwrap();
+    let rows = offline.query("SELECT stamp >> 16 AS at FROM tl_operations", vec![]).await.unwrap();
+    let stamped: i64 = rows[0].fields()["at"].get().parse().unwrap();
+    let ahead = stamped - Timestamp::now().as_millisecond();
+    let wanted = i64::try_from(BEHIND.as_millis()).unwrap();
+    assert!((ahead - wanted).abs() < 60_000, "{ahead} ms ahead of this device's clock");
 }

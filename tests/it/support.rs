@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tidelock::adapters::sqlite::ListQuery;
 use tidelock::{Config, Document, Status, SyncReport, SyncRequest, Tidelock};
 use tidelock_testbed::{FaultPlan, FaultProxy, Project, ProjectOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A project, and the network that leads to it.
 pub struct World {
@@ -162,6 +163,20 @@ pub fn assert_equal(left: &BTreeMap<String, Document>, right: &BTreeMap<String, 
     });
     let differences: Vec<String> = differing.chain(missing).take(5).collect();
     assert!(differences.is_empty(), "{what}: {} against {} records: {differences:#?}", left.len(), right.len());
+}
+
+/// Something that gives every request this answer and hangs up.
+pub async fn canned(answer: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4_096];
+            let _ = stream.read(&mut head).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    format!("http://{address}")
 }
 
 /// A key that is a uuid, the same for the same number.

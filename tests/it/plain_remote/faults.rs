@@ -2,9 +2,9 @@
 
 use tidelock_actors::model::FaultKind;
 use tidelock_testbed::{Fault as Trouble, FaultPlan, FaultProxy};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::support::canned;
 
 #[tokio::test]
 async fn h14_a_token_that_is_not_taken_stops_the_batch_and_is_no_refusal() {
@@ -111,20 +111,6 @@ async fn h43_an_overloaded_server_is_left_alone_and_its_wish_is_told() {
         assert_eq!((failed(&verdict).kind, failed(&verdict).retry_after_ms), (FaultKind::Transient, Some(7_000)));
     }
     assert_eq!(remote.requests() - before, 1);
-}
-
-/// Something that gives every request this answer and hangs up.
-async fn canned(answer: String) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = [0; 4_096];
-            let _ = stream.read(&mut head).await;
-            let _ = stream.write_all(answer.as_bytes()).await;
-        }
-    });
-    format!("http://{address}")
 }
 
 /// A remote without a project: nothing of it is reached.
