@@ -52,7 +52,7 @@ pub const FETCH_KEYS: usize = 500;
 pub const STATUS_PAUSE: Duration = Duration::from_millis(100);
 /// How often history is pruned and the log truncated.
 pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// Connections that only read.
+/// Connections that only read, for short reads; as many again are for long ones.
 pub const READERS: usize = 2;
 /// Reads that wait for a connection; more are refused.
 pub const READS_WAITING: usize = 1_024;

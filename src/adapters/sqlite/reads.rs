@@ -20,12 +20,14 @@ use super::operations::StoredAction;
 use super::pool::{Answer, Pool};
 use super::records::document;
 use super::writer::file;
-use super::{answers, counters, open::OpenError, query, verify};
+use super::{answers, counters, open::OpenError, open::reader, query, verify};
 
 /// Reads of the store; clones share its threads. Never blocked by writes.
 #[derive(Clone)]
 pub struct SqliteReads {
     pool: Pool,
+    /// Reads that may take long have threads of their own, so that the others never wait for them.
+    long: Pool,
     directory: Arc<PathBuf>,
     collections: Arc<BTreeMap<Arc<str>, CollectionRules>>,
 }
@@ -36,9 +38,13 @@ impl SqliteReads {
         directory: PathBuf,
         collections: Vec<CollectionRules>,
     ) -> Result<Self, OpenError> {
-        let pool = Pool::start(connections).map_err(|source| OpenError::Files { path: directory.clone(), source })?;
+        let more = connections.iter().map(|_| reader(&file(&directory))).collect::<Result<Vec<_>, _>>()?;
+        let start = |connections| {
+            Pool::start(connections).map_err(|source| OpenError::Files { path: directory.clone(), source })
+        };
+        let (pool, long) = (start(connections)?, start(more)?);
         let collections = collections.into_iter().map(|rules| (rules.name.clone(), rules)).collect();
-        Ok(Self { pool, directory: Arc::new(directory), collections: Arc::new(collections) })
+        Ok(Self { pool, long, directory: Arc::new(directory), collections: Arc::new(collections) })
     }
 
     /// The document that the app sees, if there is one.
@@ -65,7 +71,7 @@ impl SqliteReads {
     /// (`?1`, `?2`, …). Whatever could write is refused, and a query that takes too long is stopped.
     pub fn query(&self, sql: &str, parameters: Vec<Value>) -> Answer<Vec<Document>> {
         let (sql, file) = (sql.to_owned(), file(&self.directory));
-        self.pool.ask(move |_| query::query(&file, &sql, &parameters, QUERY_DEADLINE))
+        self.long.ask(move |_| query::query(&file, &sql, &parameters, QUERY_DEADLINE))
     }
 
     /// Operations in the outbox, in order.
@@ -107,7 +113,7 @@ impl SqliteReads {
     /// Checks the store against itself, reading all of it.
     pub fn verify(&self) -> Answer<Verified> {
         let names = self.collections.keys().cloned().collect::<Vec<_>>();
-        self.pool.ask(move |connection| verify::verify(connection, &names))
+        self.long.ask(move |connection| verify::verify(connection, &names))
     }
 }
 
@@ -199,4 +205,23 @@ fn operation(row: &Row<'_>, names: &mut Names) -> rusqlite::Result<Operation> {
         stamp: Stamp(row.get(6)?),
         attempts: row.get(7)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, id};
+    use futures::FutureExt;
+    use futures::executor::block_on;
+
+    #[test]
+    fn short_reads_do_not_wait_for_long_ones() {
+        let mut world = World::new();
+        world.save("notes/a", "{}");
+        let slow =
+            "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT 500000) SELECT max(n) AS n FROM t";
+        let long: Vec<_> = (0..8).map(|_| world.reads.query(slow, vec![])).collect();
+        assert!(block_on(world.reads.get(id("notes/a"))).unwrap().is_some());
+        let answered = long.into_iter().filter_map(FutureExt::now_or_never).count();
+        assert!(answered < 4, "the short read came after {answered} long ones");
+    }
 }
