@@ -10,7 +10,7 @@ use super::faults::Failure;
 use super::records::{Cause, Record};
 use super::statements::Hot;
 
-/// Rows removed in one go, so that no commit waits long.
+/// Rows looked at in one go, so that no commit waits long.
 const CHUNK: usize = 2_000;
 
 /// How much is kept.
@@ -75,25 +75,43 @@ impl Batch<'_> {
     }
 }
 
-/// Forgets versions and settled conflicts that are older than the age allows, some of them at a time.
-pub(super) fn prune(connection: &Connection, retention: Retention, now: Stamp) -> Result<(), Failure> {
+/// What grows old, and the column that says since when; it is null while a conflict is open.
+const AGEING: [(&str, &str); 2] = [("tl_history", "ended"), ("tl_conflicts", "resolved")];
+
+/// Where the last look at each of these ended.
+pub(super) type Looked = [i64; AGEING.len()];
+
+/// Forgets versions and settled conflicts that are older than the age allows, some of them at a time. The oldest stand
+/// first, except where the clock went back: so each time the stretch after the last one is looked at as well.
+pub(super) fn prune(
+    connection: &Connection,
+    retention: Retention,
+    now: Stamp,
+    looked: &mut Looked,
+) -> Result<(), Failure> {
     let oldest = Stamp((now.millis() - retention.age_ms) << 16);
-    let mut versions = connection.prepare_cached(
-        "DELETE FROM tl_history WHERE id IN (SELECT id FROM tl_history ORDER BY id LIMIT ?2) AND ended < ?1",
-    )?;
-    versions.execute(params![oldest.0, CHUNK])?;
-    let mut conflicts = connection.prepare_cached(
-        "DELETE FROM tl_conflicts WHERE id IN (SELECT id FROM tl_conflicts WHERE state <> 'open' ORDER BY id LIMIT ?2)
-         AND resolved < ?1",
-    )?;
-    conflicts.execute(params![oldest.0, CHUNK])?;
+    for ((table, since), looked) in AGEING.iter().zip(looked) {
+        let stretch = |after: i64| -> Result<i64, Failure> {
+            let last = format!("SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2)");
+            let last = connection.query_row(&last, params![after, CHUNK], |row| row.get::<_, Option<i64>>(0))?;
+            let forget = format!("DELETE FROM {table} WHERE id > ?1 AND id <= ?2 AND {since} < ?3");
+            connection.execute(&forget, params![after, last, oldest.0])?;
+            // At the end the next look begins at the front again.
+            Ok(last.unwrap_or_default())
+        };
+        let front = stretch(0)?;
+        *looked = stretch(front.max(*looked))?;
+    }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::world::{World, id, row};
+    use super::super::writer::file;
+    use super::CHUNK;
     use futures::executor::block_on;
+    use rusqlite::{Connection, params};
     use std::time::Duration;
     use tidelock_actors::ports::Store;
 
@@ -153,6 +171,30 @@ mod tests {
         world.save("notes/a", r#"{"n":3}"#);
         world.store.maintain().unwrap();
         assert_eq!(world.history("notes/a"), [r#"{"id":"a","n":2}"#]);
+    }
+
+    #[test]
+    fn versions_that_are_too_old_are_found_behind_young_ones() {
+        let mut world = World::new();
+        world.save("notes/a", "{}");
+        let insert = |count: usize, ended: i64| {
+            let connection = Connection::open(file(world.directory.path())).unwrap();
+            let sql = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t LIMIT ?1)
+                       INSERT INTO tl_history (collection, key, stamp, origin, ended, ended_by, document)
+                       SELECT 'notes', 'b', 0, 'local', ?2, 'local', '{}' FROM t";
+            connection.execute(sql, params![count, ended]).unwrap();
+        };
+        insert(3 * CHUNK, i64::MAX);
+        insert(10, 0);
+        insert(1, i64::MAX);
+        let mut looks = 0;
+        while world.rows("tl_history") > 3 * CHUNK + 1 {
+            world.store.maintain().unwrap();
+            looks += 1;
+            assert!(looks < 10, "they are never found");
+        }
+        assert!(looks > 1, "one look is bounded");
+        assert_eq!(world.rows("tl_history"), 3 * CHUNK + 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::checkpointer::Checkpointer;
 use super::collections::Collections;
 use super::counters::{self, Counters};
 use super::faults::Failure;
-use super::history::{self, Retention};
+use super::history::{self, Looked, Retention};
 use super::lock::OwnerLock;
 use super::statements::Statements;
 use super::views;
@@ -24,6 +24,7 @@ pub struct SqliteStore {
     collections: Collections,
     counters: Counters,
     retention: Retention,
+    looked: Looked,
     _lock: OwnerLock,
 }
 
@@ -43,7 +44,7 @@ impl SqliteStore {
         views::prepare(&connection, &mut collections)?;
         connection.execute_batch("COMMIT")?;
         let counters = counters::read(&connection)?;
-        Ok(Self { checkpointer, connection, collections, counters, retention, _lock: lock })
+        Ok(Self { checkpointer, connection, collections, counters, retention, looked: Looked::default(), _lock: lock })
     }
 
     fn begin(&self) -> Result<(), Failure> {
@@ -113,7 +114,7 @@ impl Store for SqliteStore {
     }
 
     fn maintain(&mut self) -> Result<(), StoreError> {
-        history::prune(&self.connection, self.retention, self.counters.stamp)?;
+        history::prune(&self.connection, self.retention, self.counters.stamp, &mut self.looked)?;
         Ok(self.truncate_log()?)
     }
 
