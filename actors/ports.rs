@@ -89,6 +89,8 @@ pub trait Remote: Send + Sync {
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>>;
     /// Reads rows by key; a key without a visible row answers `Gone`.
     fn fetch(&self, collection: Arc<str>, keys: Vec<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>>;
+    /// Those of these keys that have a row, within the collection's filter or not.
+    fn existing(&self, collection: Arc<str>, keys: Vec<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>>;
     /// How many rows the server has in a collection.
     fn count(&self, collection: Arc<str>) -> BoxFuture<'_, Result<u64, Fault>>;
     /// The keys after `after`, in the server's order; an empty page is the end.

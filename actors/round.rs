@@ -314,12 +314,24 @@ impl Progress<'_> {
             after = keys.last().cloned();
             let part = Write::Listing(ListedKeys { collection: collection.clone(), keys, first, last });
             first = false;
-            let Written::Listed { missing, extra } = self.crew.storage.ask_soon(Perform(part)).await?? else {
+            let Written::Listed { missing, mut extra, unseen } = self.crew.storage.ask_soon(Perform(part)).await??
+            else {
                 return Err(Cut::Local("the store answered another question".to_owned()));
             };
+            extra.extend(self.absent(&collection, unseen).await?);
             self.take_differences(&collection, missing, extra, round).await?;
         }
         Ok(())
+    }
+
+    /// What was sent from here need not match the collection's filter: it is gone only if it is nowhere.
+    async fn absent(&self, collection: &Arc<str>, mut keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, Cut> {
+        let mut existing = BTreeSet::new();
+        for keys in keys.chunks(FETCH_KEYS) {
+            existing.extend(in_time(self.crew.remote.existing(collection.clone(), keys.to_vec())).await??);
+        }
+        keys.retain(|key| !existing.contains(key));
+        Ok(keys)
     }
 
     async fn take_differences(

@@ -159,7 +159,9 @@ pub enum Written {
     Listed {
         /// Keys that the server has and the store lacks.
         missing: Vec<Arc<str>>,
-        /// Keys that the store believes on the server and the server lacks.
+        /// Keys that the store has seen on the server and the server lacks.
         extra: Vec<Arc<str>>,
+        /// Keys that the listing lacks too, but that only a push has told of: their rows may be outside of what is listed.
+        unseen: Vec<Arc<str>>,
     },
 }

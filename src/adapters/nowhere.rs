@@ -32,6 +32,10 @@ impl Remote for Nowhere {
         answer()
     }
 
+    fn existing(&self, _: Arc<str>, _: Vec<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>> {
+        answer()
+    }
+
     fn count(&self, _: Arc<str>) -> BoxFuture<'_, Result<u64, Fault>> {
         answer()
     }

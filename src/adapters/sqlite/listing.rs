@@ -18,7 +18,8 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
 
 impl Batch<'_> {
     /// Marks a part of the server's keys. Keys of this part that the store lacks are told at once, so that
-    /// they never pile up; keys that the server lacks are told with the last part.
+    /// they never pile up; keys that the server lacks are told with the last part, apart those that were not yet seen
+    /// in a pull.
     pub(super) fn list_keys(&mut self, listed: &ListedKeys) -> Result<Written, Failure> {
         let collection = self.collections.name(self.collections.find(&listed.collection)?);
         if listed.first {
@@ -37,18 +38,22 @@ impl Batch<'_> {
                 missing.push(key.clone());
             }
         }
-        let mut extra = Vec::new();
+        let (mut extra, mut unseen) = (Vec::new(), Vec::new());
         if listed.last {
             // One expression over both tables: only unmarked records are looked up beyond their key.
             let mut unmarked = self.connection.prepare_cached(
-                "SELECT r.key FROM tl_records r INDEXED BY tl_records_place
+                "SELECT r.key, r.confirmed FROM tl_records r INDEXED BY tl_records_place
                  LEFT JOIN tl_listing l ON l.collection = ?1 AND l.key = r.key
                  WHERE r.collection = ?1 AND CASE WHEN l.key IS NULL THEN r.on_server ELSE 0 END ORDER BY r.key",
             )?;
-            extra = unmarked.query_map([collection], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut rows = unmarked.query([collection])?;
+            while let Some(row) = rows.next()? {
+                let keys = if row.get(1)? { &mut extra } else { &mut unseen };
+                keys.push(row.get(0)?);
+            }
             self.connection.prepare_cached("DELETE FROM tl_listing WHERE collection = ?1")?.execute([collection])?;
         }
-        Ok(Written::Listed { missing, extra })
+        Ok(Written::Listed { missing, extra, unseen })
     }
 }
 
@@ -63,7 +68,7 @@ mod tests {
         let keys = keys.iter().map(|key| Arc::from(*key)).collect();
         let part = ListedKeys { collection: "notes".into(), keys, first, last };
         match world.commit(Write::Listing(part)).unwrap() {
-            Written::Listed { missing, extra } => {
+            Written::Listed { missing, extra, .. } => {
                 let text = |keys: Vec<Arc<str>>| keys.iter().map(|key| key.to_string()).collect();
                 (text(missing), text(extra))
             }
@@ -86,6 +91,21 @@ mod tests {
         assert_eq!(list(&mut world, &["d", "mine"], false, false), (names(&["mine"]), vec![]), "made there as well");
         assert_eq!(list(&mut world, &[], false, true), (vec![], names(&["b", "c"])));
         world.assert_healthy();
+    }
+
+    #[test]
+    fn what_only_a_push_has_told_of_is_not_yet_extra() {
+        let mut world = World::new();
+        world.save("notes/sent", "{}");
+        world.applied("notes/sent", &[1], "v1");
+        let part = ListedKeys { collection: "notes".into(), keys: vec![], first: true, last: true };
+        let listed = |unseen: &[&str], extra: &[&str]| {
+            let keys = |keys: &[&str]| keys.iter().map(|key| Arc::from(*key)).collect();
+            Ok(Written::Listed { missing: vec![], extra: keys(extra), unseen: keys(unseen) })
+        };
+        assert_eq!(world.commit(Write::Listing(part.clone())), listed(&["sent"], &[]));
+        world.take(vec![row("notes/sent", r#"{"id":"sent"}"#, "v1")]);
+        assert_eq!(world.commit(Write::Listing(part)), listed(&[], &["sent"]));
     }
 
     #[test]

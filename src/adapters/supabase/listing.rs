@@ -31,6 +31,16 @@ pub(super) async fn fetch(plain: &Plain, table: &Table, keys: &[Arc<str>]) -> Re
     Ok(Fetched { rows: rows.collect() })
 }
 
+/// Those of these keys that have a row that may be seen, whatever the collection's filter says.
+pub(super) async fn existing(plain: &Plain, table: &Table, mut keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, Fault> {
+    let gate = Gate::new(&plain.link);
+    let selection = table.stamps(gate.version(table).await?);
+    let wanted: Vec<&str> = keys.iter().map(|key| &**key).collect();
+    let seen = read_again(&gate, table, &selection, "", &wanted).await?;
+    keys.retain(|key| seen.contains_key(&**key));
+    Ok(keys)
+}
+
 /// The next keys of a listing; none are the end.
 pub(super) async fn keys(plain: &Plain, table: &Table, after: Option<&str>) -> Result<Vec<Arc<str>>, Fault> {
     let key = identifiers([table.key.as_str()]);

@@ -135,6 +135,10 @@ impl Remote for Plain {
         async move { listing::fetch(self, self.table(&collection)?, &keys).await }.boxed()
     }
 
+    fn existing(&self, collection: Arc<str>, keys: Vec<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>> {
+        async move { listing::existing(self, self.table(&collection)?, keys).await }.boxed()
+    }
+
     fn count(&self, collection: Arc<str>) -> BoxFuture<'_, Result<u64, Fault>> {
         async move { listing::count(self, self.table(&collection)?).await }.boxed()
     }

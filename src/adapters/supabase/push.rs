@@ -13,6 +13,7 @@ use tidelock_actors::ports::Pushed;
 
 use super::gate::Gate;
 use super::http::Question;
+use super::read_again::Seen;
 use super::spelling::Asked;
 use super::table::Table;
 use super::{Plain, columns, fault, push_create, push_delete, push_update};
@@ -52,6 +53,13 @@ impl Desk<'_> {
         let asked = Asked::new(keys);
         let met = rows.into_iter().map(|row| (asked.spelling(&row.key).to_owned(), row.version.map(Version::from)));
         Ok(met.collect())
+    }
+
+    /// The verdict on a change that the row already has. Whether the row matches the collection's filter is not known:
+    /// where there is one, the row itself is left for a pull to tell.
+    pub fn already(&self, seen: Seen) -> Verdict {
+        let document = self.table.rules.filter.is_none().then_some(seen.document);
+        Verdict::Applied { version: seen.version, document }
     }
 }
 

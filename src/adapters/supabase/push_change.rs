@@ -192,9 +192,7 @@ fn judge(desk: &Desk<'_>, action: Action, attempt: &Attempt<'_>, row: Option<See
     match (action, row) {
         (Action::Delete, None) => Verdict::Applied { version: None, document: None },
         (Action::Create | Action::Update, None) => Verdict::Conflict(RemoteState::Gone),
-        (Action::Create | Action::Update, Some(row)) if is_there_already(desk, attempt.job, &row) => {
-            Verdict::Applied { version: row.version, document: Some(row.document) }
-        }
+        (Action::Create | Action::Update, Some(row)) if is_there_already(desk, attempt.job, &row) => desk.already(row),
         (_, Some(row)) if is_the_same_row(attempt, &row) => {
             Verdict::Failed(fault::denied("row-level security let no row be changed"))
         }

@@ -114,11 +114,7 @@ async fn look_at(desk: &Desk<'_>, jobs: &[Job<'_>], left: &[usize], verdicts: &m
                     None => unseen.push(job),
                     Some(seen) => {
                         let is_ours = desk.table.comparable(jobs[job].patch, desk.version).is_within(&seen.document);
-                        let verdict = if is_ours {
-                            Verdict::Applied { version: seen.version, document: Some(seen.document) }
-                        } else {
-                            Verdict::Conflict(seen.into())
-                        };
+                        let verdict = if is_ours { desk.already(seen) } else { Verdict::Conflict(seen.into()) };
                         verdicts.push((jobs[job].at, verdict));
                     }
                 }

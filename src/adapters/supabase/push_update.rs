@@ -32,7 +32,7 @@ pub(super) async fn update(desk: &Desk<'_>, jobs: &[Job<'_>]) -> Verdicts {
 fn compare<'a>(desk: &Desk<'_>, job: &'a Job<'a>, row: Option<Seen>) -> Result<Attempt<'a>, Verdict> {
     let Some(row) = row else { return Err(Verdict::Conflict(RemoteState::Gone)) };
     if is_there_already(desk, job, &row) {
-        return Err(Verdict::Applied { version: row.version, document: Some(row.document) });
+        return Err(desk.already(row));
     }
     let sent = desk.table.comparable(job.patch, desk.version);
     if job.base.as_ref().is_some_and(|base| is_overtaken(&sent, base, &row.document)) {
