@@ -160,3 +160,31 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
         tracing::debug!(%error, "the service manager could not be told");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::LogFormat;
+    use super::*;
+    use tidelock::config::Level;
+
+    #[tokio::test]
+    async fn a_store_that_fails_for_good_ends_the_process_with_one_clear_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tidelock.toml");
+        let text = "[supervision]\nrestarts = 0\n[collections.notes]";
+        std::fs::write(&file, text).unwrap();
+        let data_dir = Some(folder.path().join("data"));
+        let options = LoadOptions { file: Some(file), data_dir, ..LoadOptions::default() };
+        let loaded = Loaded::load(&options).unwrap();
+        let tidelock = Tidelock::open(loaded.config.clone()).unwrap();
+        let logging = Logging::start(Level::Off, 0, LogFormat::Text);
+        let watch = ConfigWatch::new(options, &loaded);
+        let mut process = Process { tidelock: tidelock.clone(), logging, watch };
+        tidelock.drill("storage").await.unwrap();
+        let mut signals = Signals::listen().unwrap();
+        let end = tokio::time::timeout(STOP_DEADLINE, process.live(&mut signals)).await.expect("it ends by itself");
+        let line = "the store failed for good (asked to crash); start tidelock again";
+        assert_eq!(end, Err(Failure::new(FAILED, line)));
+        assert_eq!(FAILED, 1);
+    }
+}
