@@ -1,6 +1,8 @@
 //! The host's entry point: cloneable, usable from any executor, never waiting for the network unless asked to.
 
 mod equipment;
+#[cfg(test)]
+mod full_disk;
 mod inspection;
 mod records;
 mod review;
@@ -15,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::conflict;
 use tidelock_actors::model::{CollectionRules, Fault};
-use tidelock_actors::ports::{Ports, Remote, Resolver, StoreError};
+use tidelock_actors::ports::{Ports, Remote, Resolver, Store, StoreError};
 use tidelock_actors::queue;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync::{self, Refresh};
@@ -112,13 +114,18 @@ impl Tidelock {
     /// As `open`, with what the host gives beside the configuration.
     pub fn open_with(config: Config, extras: Extras) -> Result<Self, Error> {
         config.validate()?;
+        let (store, reads) = sqlite::open(store_options(&config, &config.rules()))?;
+        Self::start(config, extras, Box::new(store), reads)
+    }
+
+    /// Starts the runtime over an opened store.
+    fn start(config: Config, extras: Extras, store: Box<dyn Store>, reads: SqliteReads) -> Result<Self, Error> {
         let rules: Arc<[CollectionRules]> = config.rules().into();
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
         let remote = match extras.remote {
             Some(remote) => remote,
             None => remote(&config, &rules, token.clone())?,
         };
-        let (store, reads) = sqlite::open(store_options(&config, &rules))?;
         let ports = Ports {
             reader: Arc::new(reads.clone()),
             remote: remote.clone(),
@@ -126,14 +133,7 @@ impl Tidelock {
             resolvers: Arc::new(extras.resolvers),
         };
         let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
-        let equipment = Equipment {
-            store: Box::new(store),
-            ports,
-            config: config.clone(),
-            rules: rules.clone(),
-            mode: "plain",
-            seed,
-        };
+        let equipment = Equipment { store, ports, config: config.clone(), rules: rules.clone(), mode: "plain", seed };
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
         Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, rules, config, token }) })

@@ -47,6 +47,12 @@ impl SqliteStore {
         Ok(Self { checkpointer, connection, collections, counters, retention, looked: Looked::default(), _lock: lock })
     }
 
+    /// As on a disk that has room for so many pages.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, pages: i64) {
+        self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+    }
+
     fn begin(&self) -> Result<(), Failure> {
         // A commit that panicked half-way has left its transaction open.
         self.roll_back();
@@ -202,11 +208,8 @@ mod tests {
     fn h44_a_full_disk_writes_nothing_by_halves_and_mends_without_a_restart() {
         let mut world = World::new();
         world.save("notes/a", r#"{"n":1}"#);
-        let limit = |world: &World, pages: i64| {
-            world.store.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
-        };
         let pages: i64 = world.store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        limit(&world, pages + 20);
+        world.store.limit_pages(pages + 20);
         let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(3_000));
         let changes = (0..100).map(|n| (id(&format!("notes/{n}")), Change::Save(document(&text)))).collect();
         let error = world.change(changes).unwrap_err();
@@ -214,7 +217,7 @@ mod tests {
         assert_eq!((world.outbox().len(), world.counts("notes")), (1, (1, 1, 0, 0, 0)));
         assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":1}"#, "reads go on");
         world.assert_healthy();
-        limit(&world, 1_000_000);
+        world.store.limit_pages(1_000_000);
         assert!(world.save("notes/b", &text));
         assert_eq!(world.outbox()[1].split(' ').next(), Some("2"));
         world.assert_healthy();
