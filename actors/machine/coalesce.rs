@@ -2,9 +2,10 @@
 //!
 //! create+update = create, update+update = update, update+delete = delete, create+delete = nothing (H17).
 //! A record that is deleted and made again is sent as both, so that no old column survives.
-//! The merged operation stands at the place of the first one. It moves later fields forward, so it is
-//! merged only where nothing between the two belongs to a related collection: else a foreign key could
-//! be sent before its parent, or a parent deleted before its children (H22).
+//! The merged operation stands at the place of the first one, so it moves what came later forward. Saves may pass
+//! each other, since a batch is arranged parents first; nothing that may be referred to is deleted before what came
+//! earlier in a related collection, and no save passes such a deletion: else a foreign key could be sent before its
+//! parent, or a parent deleted before its children (H22).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,6 +43,14 @@ impl Relations {
         refers(a, b) || refers(b, a)
     }
 
+    /// Whether an operation of `other` keeps a later one of `collection` from being moved before it.
+    fn keeps_back(&self, other: &str, other_is_deletion: bool, collection: &str, is_deletion: bool) -> bool {
+        match is_deletion {
+            true => self.has_descendants(collection) && self.related(other, collection),
+            false => other_is_deletion && self.has_descendants(other),
+        }
+    }
+
     /// Whether any collection refers to this one.
     pub fn has_descendants(&self, collection: &str) -> bool {
         self.ancestors.values().any(|ancestors| ancestors.contains(collection))
@@ -71,14 +80,21 @@ pub struct Coalesced {
 /// How many operations from the front leave one operation a record when they are coalesced. Only such a stretch
 /// comes to the same again after some of its operations have been settled and are gone.
 pub fn unmixed(operations: &[Operation], relations: &Relations) -> usize {
-    let mut last_of: BTreeMap<&RecordId, usize> = BTreeMap::new();
+    let mut first_of: BTreeMap<&RecordId, usize> = BTreeMap::new();
+    let mut deleted: BTreeSet<&RecordId> = BTreeSet::new();
     for (at, operation) in operations.iter().enumerate() {
-        if let Some(earlier) = last_of.insert(&operation.id, at) {
-            let crossed = |other: &Operation| relations.related(&other.id.collection, &operation.id.collection);
-            let made_again = operations[earlier].action == Action::Delete && operation.action != Action::Delete;
-            if made_again || operations[earlier..at].iter().any(crossed) {
-                return at;
-            }
+        let first = *first_of.entry(&operation.id).or_insert(at);
+        let is_deletion = operation.action == Action::Delete;
+        let keeps_back = |other: &Operation| {
+            let collection = &operation.id.collection;
+            relations.keeps_back(&other.id.collection, other.action == Action::Delete, collection, is_deletion)
+        };
+        let others = operations[first..at].iter().filter(|other| other.id != operation.id);
+        if !is_deletion && deleted.contains(&operation.id) || others.into_iter().any(keeps_back) {
+            return at;
+        }
+        if is_deletion {
+            deleted.insert(&operation.id);
         }
     }
     operations.len()
@@ -110,9 +126,13 @@ pub fn coalesce(operations: Vec<Operation>, relations: &Relations, may_have_been
 
 /// `since[0]` is the earlier operation of the same record.
 fn may_absorb(since: &[Coalesced], operation: &Operation, relations: &Relations) -> bool {
-    let made_again = since[0].action == Some(Action::Delete) && operation.action != Action::Delete;
-    let crossed = |other: &Coalesced| relations.related(&other.id.collection, &operation.id.collection);
-    !made_again && !since[1..].iter().any(crossed)
+    let is_deletion = operation.action == Action::Delete;
+    let made_again = since[0].action == Some(Action::Delete) && !is_deletion;
+    let keeps_back = |other: &Coalesced| {
+        let other_is_deletion = matches!(other.action, Some(Action::Delete) | None);
+        relations.keeps_back(&other.id.collection, other_is_deletion, &operation.id.collection, is_deletion)
+    };
+    !made_again && !since[1..].iter().any(keeps_back)
 }
 
 fn absorb(into: &mut Coalesced, later: Operation, may_have_been_sent: bool) {
@@ -131,6 +151,8 @@ fn absorb(into: &mut Coalesced, later: Operation, may_have_been_sent: bool) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::Chance;
+    use super::super::arrange::arrange;
     use super::*;
 
     fn operation(sequence: Sequence, place: &str, action: Action, patch: &str) -> Operation {
@@ -167,14 +189,14 @@ pub(super) mod tests {
         ])
     }
 
-    /// Each line of `expected`: covered sequences, place, action, patch.
+    /// The batch that comes of it. Each line of `expected`: covered sequences, place, action, patch.
     fn check(operations: &[(&str, Action, &str)], expected: &[&str]) {
         let operations = operations
             .iter()
             .zip(1..)
             .map(|((place, action, patch), sequence)| operation(sequence, place, *action, patch))
             .collect();
-        let lines: Vec<String> = coalesce(operations, &relations(), false)
+        let lines: Vec<String> = arrange(coalesce(operations, &relations(), false), &relations())
             .iter()
             .map(|one| {
                 let action = one.action.map_or("nothing".into(), |action| format!("{action:?}").to_lowercase());
@@ -209,6 +231,13 @@ pub(super) mod tests {
         let count = |operations: &[Operation]| unmixed(operations, &relations());
         assert_eq!(count(&[create(1, "tasks/t"), create(2, "notes/n"), delete(3, "tasks/t")]), 3);
         assert_eq!(count(&[create(1, "tasks/t"), create(2, "projects/p"), delete(3, "tasks/t")]), 2);
+        let update = |sequence, place| operation(sequence, place, Update, "{}");
+        assert_eq!(count(&[create(1, "tasks/t"), create(2, "projects/p"), update(3, "tasks/t")]), 3);
+        assert_eq!(count(&[update(1, "tasks/t"), delete(2, "projects/p"), update(3, "tasks/t")]), 2);
+        assert_eq!(
+            count(&[update(1, "projects/p"), update(2, "tasks/t"), update(3, "projects/p"), delete(4, "projects/p")]),
+            3
+        );
         assert_eq!(count(&[delete(1, "notes/n"), create(2, "notes/n")]), 1);
     }
 
@@ -221,7 +250,7 @@ pub(super) mod tests {
                 ("notes/a", Update, r#"{"y":2}"#),
                 ("notes/b", Delete, "{}"),
             ],
-            &[r#"[1, 3] notes/a create {"x":1,"y":2}"#, "[2, 4] notes/b delete {}"],
+            &["[2, 4] notes/b delete {}", r#"[1, 3] notes/a create {"x":1,"y":2}"#],
         );
     }
 
@@ -234,7 +263,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn h22_a_foreign_key_is_not_moved_before_its_parent() {
+    fn h22_a_foreign_key_that_moves_forward_still_comes_after_its_parent() {
         check(
             &[
                 ("tasks/t", Create, r#"{"n":1}"#),
@@ -242,11 +271,7 @@ pub(super) mod tests {
                 ("tasks/t", Update, r#"{"project":"p"}"#),
                 ("tasks/t", Update, r#"{"n":2}"#),
             ],
-            &[
-                r#"[1] tasks/t create {"n":1}"#,
-                "[2] projects/p create {}",
-                r#"[3, 4] tasks/t update {"n":2,"project":"p"}"#,
-            ],
+            &["[2] projects/p create {}", r#"[1, 3, 4] tasks/t create {"n":2,"project":"p"}"#],
         );
     }
 
@@ -260,5 +285,73 @@ pub(super) mod tests {
             ],
             &[r#"[1] projects/p update {"n":1}"#, r#"[2] steps/s update {"task":"u"}"#, "[3] projects/p delete {}"],
         );
+    }
+
+    /// What an app may do with records that refer to each other, against a server that refuses what breaks a
+    /// reference: whatever was coalesced and arranged is taken, and comes to the same.
+    #[test]
+    fn h22_every_batch_is_taken_by_a_server_that_guards_references_and_comes_to_the_same() {
+        for seed in 0..400 {
+            let mut chance = Chance::from_seed(seed);
+            let (mut app, mut server) = (Rows::default(), Rows::default());
+            let mut outbox = Vec::new();
+            for sequence in 1..60 {
+                let drawn = drawn(&mut chance, sequence);
+                if app.take(&drawn.id, drawn.action, &drawn.patch) {
+                    outbox.push(drawn);
+                }
+            }
+            while !outbox.is_empty() {
+                let rest = outbox.split_off(unmixed(&outbox, &relations()));
+                for one in arrange(coalesce(outbox, &relations(), false), &relations()) {
+                    let is_taken = one.action.is_none_or(|action| server.take(&one.id, action, &one.patch));
+                    assert!(is_taken, "seed {seed}: {one:?}");
+                }
+                outbox = rest;
+            }
+            assert_eq!(server, app, "seed {seed}");
+        }
+    }
+
+    /// Each record with the one that it refers to.
+    #[derive(Debug, Default, PartialEq)]
+    struct Rows(BTreeMap<RecordId, Option<RecordId>>);
+
+    impl Rows {
+        fn take(&mut self, id: &RecordId, action: Action, patch: &Document) -> bool {
+            let parent = patch.string("parent").map(|parent| place(&parent));
+            let is_there = self.0.contains_key(id);
+            let refers_well = parent.as_ref().is_none_or(|parent| self.0.contains_key(parent));
+            let is_taken = match action {
+                Create => !is_there && refers_well,
+                Update => is_there && refers_well,
+                Delete => is_there && !self.0.values().flatten().any(|parent| parent == id),
+            };
+            match action {
+                _ if !is_taken => {}
+                Delete => drop(self.0.remove(id)),
+                Create | Update => {
+                    let refers_to = parent.or_else(|| self.0.get(id).cloned().flatten());
+                    self.0.insert(id.clone(), refers_to);
+                }
+            }
+            is_taken
+        }
+    }
+
+    fn drawn(chance: &mut Chance, sequence: Sequence) -> Operation {
+        let mut below = |limit: usize| (chance.fraction() * limit as f64) as usize;
+        let level = below(3);
+        let at = format!("{}/{}", ["projects", "tasks", "steps"][level], below(3));
+        let patch = match level {
+            1 | 2 if below(2) == 0 => format!(r#"{{"parent":"{}/{}"}}"#, ["projects", "tasks"][level - 1], below(3)),
+            _ => "{}".to_owned(),
+        };
+        operation(sequence, &at, [Create, Update, Delete][below(3)], &patch)
+    }
+
+    fn place(text: &str) -> RecordId {
+        let (collection, key) = text.split_once('/').unwrap();
+        RecordId::new(collection, key)
     }
 }

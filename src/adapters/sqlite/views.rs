@@ -83,11 +83,7 @@ pub(super) fn exists(connection: &Connection, name: &str) -> Result<bool, Failur
 
 fn declared(collection: &Collection) -> impl Iterator<Item = String> + '_ {
     let rules = &collection.rules;
-    let local_name = |column: &String| {
-        let renamed = rules.fields.iter().find(|(_, remote)| *remote == column);
-        renamed.map_or_else(|| column.clone(), |(local, _)| local.clone())
-    };
-    let columns = rules.columns.iter().map(local_name);
+    let columns = rules.columns.iter().map(|column| rules.field(column).to_owned());
     std::iter::once(rules.key.clone()).chain(rules.fields.keys().cloned()).chain(columns)
 }
 
