@@ -105,7 +105,7 @@ async fn h38_what_is_saved_after_a_start_offline_is_stamped_by_the_servers_time(
     let offline = open("http://127.0.0.1:1");
     offline.save("notes", "n", Document::parse("{}").unwrap()).await.unwrap();
     let rows = offline.query("SELECT stamp >> 16 AS at FROM tl_operations", vec![]).await.unwrap();
-    let stamped: i64 = rows[0].fields()["at"].get().parse().unwrap();
+    let stamped: i64 = rows[0].fields().get("at").unwrap().parse().unwrap();
     let ahead = stamped - Timestamp::now().as_millisecond();
     let wanted = i64::try_from(BEHIND.as_millis()).unwrap();
     assert!((ahead - wanted).abs() < 60_000, "{ahead} ms ahead of this device's clock");
