@@ -236,7 +236,8 @@ impl Progress<'_> {
             (self.crew.moved)();
         }
         if !conflicts.is_empty() {
-            let observation = Observation { rows: conflicts, round: round.number, ..Observation::default() };
+            let observation =
+                Observation { rows: conflicts, round: round.number, by_key: true, ..Observation::default() };
             self.report.conflicts += self.crew.resolver.ask_soon(Take(observation)).await??.conflicts;
             (self.crew.moved)();
         }

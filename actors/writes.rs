@@ -98,6 +98,8 @@ pub struct Observation {
     pub round: i64,
     /// When, by this device's corrected clock.
     pub stamp: Stamp,
+    /// Whether they were read by their keys: then nothing says whether they match their collection's filter.
+    pub by_key: bool,
 }
 
 /// A part of a listing of the server's keys.

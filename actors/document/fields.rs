@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::meaning::same_value;
-use super::scan::entries;
+use super::scan::{entries, unquoted};
 
 /// The fields of a document in alphabetical order, each with its JSON text.
 #[derive(Debug, Clone, Default)]
@@ -12,7 +12,10 @@ pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a str)>);
 impl<'a> Fields<'a> {
     /// Takes the text of an object apart; of a field that stands twice, the last one counts.
     pub(super) fn of(text: &'a str) -> Self {
-        let mut fields: Vec<_> = entries(text).collect();
+        Self::sorted(entries(text).collect())
+    }
+
+    fn sorted(mut fields: Vec<(Cow<'a, str>, &'a str)>) -> Self {
         fields.sort_by(|a, b| a.0.cmp(&b.0));
         fields.dedup_by(|later, earlier| {
             let is_same = later.0 == earlier.0;
@@ -49,6 +52,11 @@ impl<'a> Fields<'a> {
         self.0.iter().map(|(_, value)| *value)
     }
 
+    /// The contents of those that are strings.
+    pub fn strings(&self) -> impl Iterator<Item = Cow<'a, str>> {
+        self.values().filter(|value| value.starts_with('"')).map(unquoted)
+    }
+
     /// Names and JSON texts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
         self.0.iter().map(|(name, value)| (&**name, *value))
@@ -68,12 +76,7 @@ impl<'a> Fields<'a> {
 
     /// These with the fields of `patch` laid over them.
     pub fn overlaid(mut self, patch: Self) -> Self {
-        for (name, value) in patch.0 {
-            match self.0.binary_search_by(|(field, _)| field.cmp(&name)) {
-                Ok(at) => self.0[at].1 = value,
-                Err(at) => self.0.insert(at, (name, value)),
-            }
-        }
-        self
+        self.0.extend(patch.0);
+        Self::sorted(self.0)
     }
 }

@@ -2,7 +2,7 @@
 //! `+00:00` make no difference; `9007199254740993` against `9007199254740992` does.
 
 use super::fields::Fields;
-use super::scan::{elements, unquoted};
+use super::scan::{decoded, elements};
 use crate::limits::COMPARED_DEPTH;
 
 /// Whether two JSON texts mean the same. Below a depth that no table holds, only equal texts do.
@@ -33,7 +33,7 @@ fn same_to(depth: usize, a: &str, b: &str) -> bool {
 
 /// Strings are the same by their characters, or as two spellings of one instant.
 fn same_string(a: &str, b: &str) -> bool {
-    let (a, b) = (unquoted(a), unquoted(b));
+    let (Some(a), Some(b)) = (decoded(a), decoded(b)) else { return false };
     a == b || matches!((instant(&a), instant(&b)), (Some(a), Some(b)) if a == b)
 }
 

@@ -19,11 +19,13 @@ pub fn elements(text: &str) -> impl Iterator<Item = &str> {
 
 /// A string's content, or any other value's text.
 pub fn unquoted(text: &str) -> Cow<'_, str> {
-    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        None => Cow::Borrowed(text),
-        Some(content) if !content.contains('\\') => Cow::Borrowed(content),
-        Some(content) => serde_json::from_str(text).map_or(Cow::Borrowed(content), Cow::Owned),
-    }
+    decoded(text).unwrap_or(Cow::Borrowed(text))
+}
+
+/// A string's content; none of any other value, or where an escape stands for no character.
+pub(super) fn decoded(text: &str) -> Option<Cow<'_, str>> {
+    let content = text.strip_prefix('"')?.strip_suffix('"')?;
+    if content.contains('\\') { serde_json::from_str(text).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(content)) }
 }
 
 /// The values between a pair of brackets.

@@ -1,12 +1,14 @@
 //! The order within a batch: parents are saved before their children and deleted after them (H21), and what
 //! goes to one table stands together, so that it can travel in one request.
 //!
-//! Only what cannot matter is moved: operations of one collection keep their order (a unique value may pass
-//! from one record to another), except that deletions which nothing can refer to go first.
+//! Only what cannot matter is moved: operations of one collection keep their order (a unique value may pass from one
+//! record to another), except that deletions which nothing can refer to go first; and a save that names a record made
+//! before it stays behind that one, whatever the declarations say.
 
 use std::collections::BTreeSet;
 
 use super::coalesce::{Coalesced, Relations};
+use super::made::Made;
 use crate::model::{Action, RecordId};
 
 /// Arranges a batch.
@@ -29,13 +31,14 @@ struct Stretch {
     free_deletions: Vec<Coalesced>,
     saves: Vec<Coalesced>,
     saved: BTreeSet<RecordId>,
+    made: Made,
     deletions: Vec<Coalesced>,
 }
 
 impl Stretch {
     fn takes(&self, one: &Coalesced, relations: &Relations) -> bool {
         match (is_deletion(one), relations.has_descendants(&one.id.collection)) {
-            (false, _) => self.deletions.is_empty(),
+            (false, _) => self.deletions.is_empty() && !self.made.would_follow(&one.id, &one.patch, relations),
             (true, false) => !self.saved.contains(&one.id),
             (true, true) => self.saves.is_empty() && self.free_deletions.is_empty(),
         }
@@ -45,6 +48,9 @@ impl Stretch {
         match (is_deletion(&one), relations.has_descendants(&one.id.collection)) {
             (false, _) => {
                 self.saved.insert(one.id.clone());
+                if one.action == Some(Action::Create) {
+                    self.made.add(&one.id);
+                }
                 self.saves.push(one);
             }
             (true, false) if self.deletions.is_empty() => self.free_deletions.push(one),
@@ -61,6 +67,7 @@ impl Stretch {
         arranged.append(&mut self.saves);
         arranged.append(&mut self.deletions);
         self.saved.clear();
+        self.made.clear();
     }
 }
 

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 /// A write that comes so soon after a commit has followed it at once.
 const AT_ONCE: Duration = Duration::from_micros(300);
-/// A group waits for more for this part of what the commit before it took.
+/// A group waits for more for this part of what the commit before it took,
 const PATIENCE_DIVISOR: u32 = 4;
+/// and no longer than this.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How writes came and went of late.
 #[derive(Debug, Default)]
@@ -43,19 +45,22 @@ impl Cadence {
     /// With so many writes at hand.
     pub fn next(&mut self, writes: usize, now: Instant) -> Step {
         if writes == 0 {
-            let is_near = self.ended.is_some_and(|ended| now.duration_since(ended) < AT_ONCE);
-            return if self.is_brisk && is_near { Step::Look } else { Step::Sleep };
+            return if self.is_brisk && self.follows_at_once(now) { Step::Look } else { Step::Sleep };
         }
         let began = *self.began.get_or_insert(now);
-        let expects_more = writes < self.size && now.duration_since(began) < self.took / PATIENCE_DIVISOR;
-        if expects_more { Step::Look } else { Step::Commit }
+        let patience = (self.took / PATIENCE_DIVISOR).min(PATIENCE);
+        let come_back = writes < self.size && self.follows_at_once(began);
+        if come_back && now.duration_since(began) < patience { Step::Look } else { Step::Commit }
     }
 
     /// So many writes were committed just now, in so much time.
     pub fn committed(&mut self, writes: usize, took: Duration, now: Instant) {
-        let gap = self.ended.zip(self.began).map(|(ended, began)| began.duration_since(ended));
-        self.is_brisk = gap.is_some_and(|gap| gap < AT_ONCE);
+        self.is_brisk = self.began.is_some_and(|began| self.follows_at_once(began));
         (self.size, self.took, self.ended, self.began) = (writes, took, Some(now), None);
+    }
+
+    fn follows_at_once(&self, moment: Instant) -> bool {
+        self.ended.is_some_and(|ended| moment.duration_since(ended) < AT_ONCE)
     }
 }
 
@@ -87,6 +92,11 @@ mod tests {
         assert_eq!(cadence.next(64, after(start, 300)), Step::Commit);
         assert_eq!(cadence.next(63, after(start, 1_049)), Step::Look);
         assert_eq!(cadence.next(63, after(start, 1_050)), Step::Commit);
+        cadence.committed(64, 1_000 * COMMIT, start);
+        assert_eq!(cadence.next(3, after(start, 50)), Step::Look);
+        assert_eq!(cadence.next(3, after(start, 2_050)), Step::Commit, "a commit that took seconds is no measure");
+        cadence.committed(64, COMMIT, start);
+        assert_eq!(cadence.next(1, after(start, 60_000)), Step::Commit, "nobody comes back after so long");
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod cadence;
 pub mod coalesce;
 pub mod hybrid_clock;
 pub mod intensity;
+pub mod made;
 pub mod merge;
 pub mod outbox;
 pub mod schedule;

@@ -61,3 +61,24 @@ async fn what_is_deleted_or_leaves_the_filter_on_the_server_goes_here() {
         assert!(device.records(collection).await.is_empty(), "{collection}");
     }
 }
+
+#[tokio::test]
+async fn what_does_not_match_the_filter_stays_through_a_conflict_too() {
+    let world = World::new().await;
+    let device = world.device_with("here", &format!("{OPEN}conflict = \"remote-wins\"\n"));
+    let outside = uuid(1);
+    device.save("open_tasks", &outside, r#"{"title":"closed","n":1}"#).await;
+    device.sync().await;
+    let theirs = format!("update public.tasks set n = 5 where id = '{outside}'");
+    world.project.sql(&theirs).await.unwrap();
+    device.save("open_tasks", &outside, r#"{"n":7}"#).await;
+    for _ in 0..3 {
+        device.sync().await;
+        let records = device.records("open_tasks").await;
+        assert_eq!(
+            records.get(&outside).and_then(|record| record.fields().get("n").map(str::to_owned)).as_deref(),
+            Some("5")
+        );
+    }
+    device.assert_healthy().await;
+}

@@ -32,6 +32,8 @@ pub(super) struct Batch<'a> {
     pub(super) transaction: Option<i64>,
     /// Whether the last record looked for was not there: then the next one is made without looking first.
     pub(super) expects_new: bool,
+    /// Whether the server's rows at hand were read by their keys.
+    pub(super) by_key: bool,
 }
 
 /// What a whole group came to.
@@ -69,6 +71,11 @@ impl Batch<'_> {
     /// The counts of a collection with what this commit has done so far.
     pub(super) fn counts(&self, at: Index) -> CollectionCounts {
         self.tally.counts(self.counters, self.collections, at)
+    }
+
+    /// Whether the server's rows at hand are known to match their collection's filter.
+    pub(super) fn confirms(&self, at: Index) -> bool {
+        !self.by_key || self.collections.get(at).rules.filter.is_none()
     }
 
     /// Whether there is any operation on any record of a collection.

@@ -56,6 +56,7 @@ impl Batch<'_> {
     }
 
     fn take_rows(&mut self, observation: &Observation, rows: &[&RemoteRow]) -> Result<Harvest, Failure> {
+        self.by_key = observation.by_key;
         let decided: HashMap<&RecordId, &Resolution> =
             observation.resolutions.iter().map(|resolution| (&resolution.contested.id, resolution)).collect();
         let cause = Cause { origin: Origin::Server, stamp: observation.stamp, round: Some(observation.round) };
@@ -137,7 +138,7 @@ impl Batch<'_> {
         harvest: &mut Harvest,
     ) -> Result<bool, Failure> {
         let RemoteState::Present { document, version } = remote else { return Ok(false) };
-        let state = State::of_server(document.clone(), version.clone());
+        let state = State::of_server(document.clone(), version.clone(), self.confirms(place.at));
         let is_new = self.insert(place, &state, false, cause)?.is_some();
         if is_new {
             harvest.changed.push(place.id.clone());
@@ -154,7 +155,9 @@ impl Batch<'_> {
         cause: Cause,
     ) -> Result<bool, Failure> {
         let after = match remote {
-            RemoteState::Present { document, version } => State::of_server(document.clone(), version.clone()),
+            RemoteState::Present { document, version } => {
+                State::of_server(document.clone(), version.clone(), self.confirms(place.at))
+            }
             RemoteState::Gone => State::nowhere(),
         };
         let changed = !same(record.state.document.as_ref(), after.document.as_ref());
@@ -194,7 +197,7 @@ impl Batch<'_> {
             document: laid_over(Some(document), over),
             base: Some(document.clone()),
             version: version.clone(),
-            confirmed: true,
+            confirmed: self.confirms(place.at),
         };
         let changed = !same(record.state.document.as_ref(), after.document.as_ref());
         self.replace(place, record, &after, true, changed, cause)?;

@@ -19,8 +19,9 @@ pub use crate::config::Durability;
 
 /// How long a connection waits for a lock that another one holds for a moment.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages of the database that the writer keeps in memory, in KiB.
-const WRITER_CACHE_KIB: i32 = 4 * 1024;
+/// Pages of the database that the writer keeps in memory, in KiB. After a commit that moved pages SQLite looks through
+/// all of them, and the system caches the file anyway.
+const WRITER_CACHE_KIB: i32 = 2 * 1024;
 /// The same of each reader.
 const READER_CACHE_KIB: i32 = 4 * 1024;
 /// Pages in the log after which a commit moves them into the database itself.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
-use tidelock_actors::document::{Document, unquoted};
+use tidelock_actors::document::Document;
 use tidelock_actors::model::{Action, Fault, FaultKind, RecordId, Sequence};
 use tidelock_actors::writes::Written;
 
@@ -131,9 +131,7 @@ impl Batch<'_> {
             }
             let patch = Document::trusted(row.get(3)?);
             // A number may be anything: whether it is a key is seen when the server misses the parent.
-            let is_text = |value: &&str| value.starts_with('"');
-            let refers = |value| parents.get(&(at, &*unquoted(value))).copied();
-            let parent = patch.fields().values().filter(is_text).find_map(refers);
+            let parent = patch.fields().strings().find_map(|text| parents.get(&(at, &*text)).copied());
             if let Some(parent) = parent {
                 let parent_id = RecordId::new(self.collections.name(parent.at).clone(), parent.key.clone());
                 let id = RecordId::new(row.get::<_, Arc<str>>(1)?, row.get::<_, Arc<str>>(2)?);

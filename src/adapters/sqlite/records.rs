@@ -37,8 +37,8 @@ impl State {
     }
 
     /// The server's row with nothing of ours over it.
-    pub(super) fn of_server(document: Document, version: Option<Version>) -> Self {
-        Self { document: Some(document.clone()), base: Some(document), version, confirmed: true }
+    pub(super) fn of_server(document: Document, version: Option<Version>, confirmed: bool) -> Self {
+        Self { document: Some(document.clone()), base: Some(document), version, confirmed }
     }
 }
 

@@ -92,7 +92,9 @@ impl Batch<'_> {
         cause: Cause,
     ) -> Result<(State, bool), Failure> {
         let after = match remote {
-            RemoteState::Present { document, version } => State::of_server(document.clone(), version.clone()),
+            RemoteState::Present { document, version } => {
+                State::of_server(document.clone(), version.clone(), self.confirms(place.at))
+            }
             RemoteState::Gone => State::nowhere(),
         };
         let changed = !same(after.document.as_ref(), record.state.document.as_ref());
@@ -130,7 +132,7 @@ impl Batch<'_> {
             (None, None) => (None, None),
         };
         let changed = !same(document.as_ref(), record.state.document.as_ref());
-        let after = State { document, base: base.cloned(), version, confirmed: true };
+        let after = State { document, base: base.cloned(), version, confirmed: self.confirms(place.at) };
         let operations = self.operations_of(record.row)?;
         for operation in &operations {
             self.dequeue(place.at, operation)?;
@@ -226,6 +228,8 @@ impl Batch<'_> {
         if state != "open" {
             return Err(Failure::invalid(format!("conflict {conflict} on {id} is already {state}")));
         }
+        // It may be a push that brought the server's side to light.
+        self.by_key = true;
         let place = self.collections.place(&id)?;
         let gone = || Failure::not_found(format!("the record {id} of conflict {conflict} is gone"));
         let record = self.find(place)?.ok_or_else(gone)?;

@@ -118,7 +118,7 @@ impl Batch<'_> {
 fn applied_alone(before: &State, only: &Queued, answer: &Answer<'_>) -> Option<State> {
     let is_as_sent = only.action == answer.sent.action && only.patch == answer.sent.patch;
     let document = before.document.as_ref().filter(|_| is_as_sent && answer.document.is_none())?;
-    Some(State { confirmed: false, ..State::of_server(document.clone(), answer.version.cloned()) })
+    Some(State::of_server(document.clone(), answer.version.cloned(), false))
 }
 
 /// What the server has after it applied what was sent; the document is left for the caller to lay over.

@@ -81,6 +81,7 @@ impl SqliteStore {
             discovered: Vec::new(),
             transaction: None,
             expects_new: false,
+            by_key: false,
         };
         let Performed { answers, tally, discovered } = batch.perform_all(writes)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;

@@ -8,13 +8,17 @@ use tidelock_actors::model::{Fault, FaultKind};
 
 use super::fault::may_concern_one_row;
 
+/// PostgreSQL's SQLSTATE of a statement that was ended because it and another waited for each other.
+const DEADLOCK: &str = "40P01";
+/// The same of one whose snapshot another has overtaken.
+const SERIALIZATION: &str = "40001";
 /// Requests that are under way at once.
 const WIDTH: usize = 6;
 
 /// Sends all parts, several at once, each halved as often as it takes. Each row is in exactly one of the parts that
 /// come back, each with the last answer it had; a part with a refusal has more than one row only where the refusal
-/// meets all of them. A whole part that misses a parent goes again, alone, once the others are through: the parent may
-/// have been on its way in one of them.
+/// meets all of them. Where there are several, one that misses a parent or was caught in a deadlock goes again, alone,
+/// once the others are through: the parent, or what it was locked with, may have been on its way in one of them.
 pub(super) async fn bisect<'r, T, Answer>(
     parts: Vec<&'r [usize]>,
     send: impl Fn(&'r [usize]) -> Answer,
@@ -41,14 +45,19 @@ where
                     false => waiting.push((early.remove(0), false)),
                 }
             }
-            Some((part, true, Err(fault))) if fault.kind == FaultKind::Ordering => early.push(part),
-            Some((part, _, Err(fault))) if part.len() > 1 && may_concern_one_row(&fault) => {
+            Some((part, true, Err(fault))) if met_another(&fault) => early.push(part),
+            Some((part, may_be_early, Err(fault))) if part.len() > 1 && may_concern_one_row(&fault) => {
                 let (first, second) = part.split_at(part.len() / 2);
-                waiting.extend([(second, false), (first, false)]);
+                waiting.extend([(second, may_be_early), (first, may_be_early)]);
             }
             Some((part, _, answer)) => told.push((part, answer)),
         }
     }
+}
+
+/// Whether another request at the same time may be the only reason.
+fn met_another(fault: &Fault) -> bool {
+    fault.kind == FaultKind::Ordering || matches!(fault.code.as_deref(), Some(DEADLOCK | SERIALIZATION))
 }
 
 #[cfg(test)]

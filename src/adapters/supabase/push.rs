@@ -56,10 +56,13 @@ impl Desk<'_> {
     }
 
     /// The verdict on a change that the row already has. Whether the row matches the collection's filter is not known:
-    /// where there is one, the row itself is left for a pull to tell.
+    /// where there is one, the row itself is left for a pull to tell, and its version with it: somebody else's change
+    /// may be part of it.
     pub fn already(&self, seen: Seen) -> Verdict {
-        let document = self.table.rules.filter.is_none().then_some(seen.document);
-        Verdict::Applied { version: seen.version, document }
+        match &self.table.rules.filter {
+            None => Verdict::Applied { version: seen.version, document: Some(seen.document) },
+            Some(_) => Verdict::Applied { version: None, document: None },
+        }
     }
 }
 
