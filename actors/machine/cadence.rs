@@ -45,22 +45,23 @@ impl Cadence {
     /// With so many writes at hand.
     pub fn next(&mut self, writes: usize, now: Instant) -> Step {
         if writes == 0 {
-            return if self.is_brisk && self.follows_at_once(now) { Step::Look } else { Step::Sleep };
+            let is_near = self.pause_before(now).is_some_and(|pause| pause < AT_ONCE);
+            return if self.is_brisk && is_near { Step::Look } else { Step::Sleep };
         }
         let began = *self.began.get_or_insert(now);
         let patience = (self.took / PATIENCE_DIVISOR).min(PATIENCE);
-        let come_back = writes < self.size && self.follows_at_once(began);
+        let come_back = writes < self.size && self.pause_before(began).is_some_and(|pause| pause < self.took);
         if come_back && now.duration_since(began) < patience { Step::Look } else { Step::Commit }
     }
 
     /// So many writes were committed just now, in so much time.
     pub fn committed(&mut self, writes: usize, took: Duration, now: Instant) {
-        self.is_brisk = self.began.is_some_and(|began| self.follows_at_once(began));
+        self.is_brisk = self.began.and_then(|began| self.pause_before(began)).is_some_and(|pause| pause < AT_ONCE);
         (self.size, self.took, self.ended, self.began) = (writes, took, Some(now), None);
     }
 
-    fn follows_at_once(&self, moment: Instant) -> bool {
-        self.ended.is_some_and(|ended| moment.duration_since(ended) < AT_ONCE)
+    fn pause_before(&self, moment: Instant) -> Option<Duration> {
+        self.ended.map(|ended| moment.duration_since(ended))
     }
 }
 
