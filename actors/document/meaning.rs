@@ -1,5 +1,4 @@
-//! Whether two JSON texts mean the same: the order of fields, white space, `1.50` against `1.5` and `Z` against
-//! `+00:00` make no difference; `9007199254740993` against `9007199254740992` does.
+//! Whether two JSON texts mean the same, digit by digit and instant by instant.
 
 use super::fields::Fields;
 use super::scan::{decoded, elements};

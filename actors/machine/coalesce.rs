@@ -212,8 +212,8 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::machine) fn relations() -> Relations {
-        let rule = |name: &str, after: &[&str]| CollectionRules {
+    pub(in crate::machine) fn rule(name: &str, after: &[&str]) -> CollectionRules {
+        CollectionRules {
             name: name.into(),
             table: name.into(),
             key: "id".into(),
@@ -224,7 +224,10 @@ pub(super) mod tests {
             columns: vec![],
             filter: None,
             after: after.iter().map(|name| (*name).into()).collect(),
-        };
+        }
+    }
+
+    pub(in crate::machine) fn relations() -> Relations {
         Relations::of(&[
             rule("projects", &[]),
             rule("tasks", &["projects"]),

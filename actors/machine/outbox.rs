@@ -256,6 +256,7 @@ pub fn whole_transactions(window: &[Operation], limit: usize, window_is_all: boo
 
 #[cfg(test)]
 mod tests {
+    use super::super::coalesce::tests::rule;
     use super::*;
     use crate::document::Document;
 
@@ -383,18 +384,6 @@ mod tests {
 
     #[test]
     fn two_that_wait_for_each_other_do_not_wait_for_ever() {
-        let rule = |name: &str, after: &[&str]| CollectionRules {
-            name: name.into(),
-            after: after.iter().map(|name| (*name).into()).collect(),
-            table: name.into(),
-            key: "id".into(),
-            version: "updated_at".into(),
-            direction: Default::default(),
-            strategy: Default::default(),
-            fields: Default::default(),
-            columns: vec![],
-            filter: None,
-        };
         let patience = outbox().patience;
         let mut outbox = Outbox::new(&[rule("projects", &[]), rule("tasks", &["projects"])], patience, 1);
         let one = || crate::model::CollectionCounts { pending: 1, ..Default::default() };

@@ -126,6 +126,37 @@ mod tests {
         assert_eq!((told.len(), requests.get()), (6, 11));
     }
 
+    /// The first part is long on its way; the second is refused meanwhile, for a bad row and for a parent that is not
+    /// there yet, or because the two met in a deadlock.
+    #[test]
+    fn what_another_request_may_have_caused_is_tried_again_alone_and_charged_to_nobody() {
+        for (kind, code) in [(FaultKind::Ordering, "23503"), (FaultKind::Transient, "40P01")] {
+            let rows: Vec<usize> = (0..8).collect();
+            let (arrived, under_way) = (&Cell::new(false), &Cell::new(0));
+            let told = futures::executor::block_on(bisect(rows.chunks(4).collect(), |part| async move {
+                under_way.set(under_way.get() + 1);
+                for _ in 0..if part[0] == 0 { 50 } else { 1 } {
+                    yield_once().await;
+                }
+                let met_another = under_way.get() > 1 || !arrived.get();
+                under_way.set(under_way.get() - 1);
+                match part {
+                    [0, ..] => arrived.set(true),
+                    _ if part.contains(&5) => return Err(Fault::new(FaultKind::Refused, "a bad row")),
+                    _ if met_another => {
+                        return Err(Fault { code: Some(code.to_owned()), ..Fault::new(kind, "too early") });
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }));
+            let failed: Vec<_> =
+                told.iter().filter(|(_, answer)| answer.is_err()).map(|(part, _)| part.to_vec()).collect();
+            assert_eq!(failed, [[5]], "{code}");
+            assert_eq!(told.iter().map(|(part, _)| part.len()).sum::<usize>(), 8);
+        }
+    }
+
     async fn yield_once() {
         let mut has_yielded = false;
         futures::future::poll_fn(|task| {

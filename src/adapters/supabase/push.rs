@@ -165,6 +165,7 @@ fn job<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
 
     fn operation(collection: &str, key: &str, action: Action) -> Outgoing {
@@ -192,6 +193,25 @@ mod tests {
         ];
         assert_eq!(stretches(&batch), [0..2, 2..3, 3..4, 4..6, 6..7]);
         assert_eq!(stretches(&[]), []);
+    }
+
+    #[test]
+    fn under_a_filter_a_row_that_is_there_already_tells_neither_its_fields_nor_its_version() {
+        let plain = Plain::new(testing::options(vec![])).unwrap();
+        let gate = Gate::new(&plain.link);
+        let told = |filter: Option<&str>| {
+            let mut rules = testing::rules("notes");
+            rules.filter = filter.map(str::to_owned);
+            let table = testing::table(rules);
+            let document = Document::parse(r#"{"a":2,"theirs":5}"#).unwrap();
+            let seen = Seen { version: Some("v3".into()), document };
+            match (Desk { gate: &gate, table: &table, version: Some("updated_at") }).already(seen) {
+                Verdict::Applied { version, document } => (version.is_some(), document.is_some()),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(told(None), (true, true));
+        assert_eq!(told(Some("a=eq.1")), (false, false), "what another device changed meanwhile would be overwritten");
     }
 
     #[test]
