@@ -3,20 +3,22 @@
 //! Every step is safe to repeat and leaves the store consistent, so a round may be dropped at any await.
 //! It decides nothing about when; it only reports how far it came.
 
+mod deletions;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
 use crate::conflict::{ConflictError, ConflictResolver, Take};
-use crate::limits::{FETCH_KEYS, QUICK_BATCH, REMOTE_DEADLINE, RESOLUTION_TRIES};
+use crate::limits::{QUICK_BATCH, REMOTE_DEADLINE, RESOLUTION_TRIES};
 use crate::machine::schedule::Task;
-use crate::model::{CollectionRules, Counts, Fault, FaultKind, Outgoing, RecordId, RemoteRow, RemoteState, Verdict};
+use crate::model::{CollectionRules, Counts, Fault, FaultKind, Outgoing, RecordId, Verdict};
 use crate::peer::{PartError, Peer};
 use crate::ports::{PullRequest, Pulled, Reader, Remote, StoreError};
 use crate::queue::{BeginRound, Lease, Leased, Queue, QueueError, Settle, Settled};
 use crate::storage::{CorrectClock, Perform, Storage};
-use crate::writes::{ListedKeys, Observation, Write, Written};
+use crate::writes::{Observation, Write};
 
 /// The checkpoint that says that rows were read with an access token. No collection has such a name.
 const SIGNED_IN: &str = "signed in";
@@ -285,80 +287,6 @@ impl Progress<'_> {
 
     fn pulled_collections(&self) -> impl Iterator<Item = &CollectionRules> {
         self.crew.rules.iter().filter(|rule| rule.direction.pulls())
-    }
-
-    /// Where the counts differ, the keys are listed: the server's side decides what is missing here or there.
-    async fn find_deletions(&mut self, round: Round) -> Result<(), Cut> {
-        let collections: Vec<Arc<str>> = self.pulled_collections().map(|rule| rule.name.clone()).collect();
-        for collection in collections {
-            let there = match in_time(self.crew.remote.count(collection.clone())).await? {
-                Err(fault) if !fault.concerns_everything() => {
-                    self.pause(collection, fault);
-                    continue;
-                }
-                counted => counted?,
-            };
-            let here = self.crew.counts.borrow().get(&collection).map_or(0, |counts| counts.on_server);
-            if here != there || round.distrusts_counts && there > 0 {
-                self.list(collection, round).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn list(&mut self, collection: Arc<str>, round: Round) -> Result<(), Cut> {
-        let mut after = None;
-        let (mut first, mut last) = (true, false);
-        while !last {
-            let keys = in_time(self.crew.remote.keys(collection.clone(), after.take())).await??;
-            last = keys.is_empty();
-            after = keys.last().cloned();
-            let part = Write::Listing(ListedKeys { collection: collection.clone(), keys, first, last });
-            first = false;
-            let Written::Listed { missing, mut extra, unseen } = self.crew.storage.ask_soon(Perform(part)).await??
-            else {
-                return Err(Cut::Local("the store answered another question".to_owned()));
-            };
-            extra.extend(self.absent(&collection, unseen).await?);
-            self.take_differences(&collection, missing, extra, round).await?;
-        }
-        Ok(())
-    }
-
-    /// What was sent from here need not match the collection's filter: it is gone only if it is nowhere.
-    async fn absent(&self, collection: &Arc<str>, mut keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, Cut> {
-        let mut existing = BTreeSet::new();
-        for keys in keys.chunks(FETCH_KEYS) {
-            existing.extend(in_time(self.crew.remote.existing(collection.clone(), keys.to_vec())).await??);
-        }
-        keys.retain(|key| !existing.contains(key));
-        Ok(keys)
-    }
-
-    async fn take_differences(
-        &mut self,
-        collection: &Arc<str>,
-        missing: Vec<Arc<str>>,
-        extra: Vec<Arc<str>>,
-        round: Round,
-    ) -> Result<(), Cut> {
-        let gone = |key| RemoteRow { id: RecordId::new(collection.clone(), key), state: RemoteState::Gone };
-        for keys in missing.chunks(FETCH_KEYS) {
-            let fetched = in_time(self.crew.remote.fetch(collection.clone(), keys.to_vec())).await??;
-            self.take_rows(fetched.rows, round).await?;
-        }
-        for keys in extra.chunks(FETCH_KEYS) {
-            self.take_rows(keys.iter().cloned().map(gone).collect(), round).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_rows(&mut self, rows: Vec<RemoteRow>, round: Round) -> Result<(), Cut> {
-        let page = Pulled { rows, ..Pulled::default() };
-        let (changed, conflicts) = take(self.crew, page, round.number).await?;
-        self.report.pulled += changed;
-        self.report.conflicts += conflicts;
-        Ok(())
     }
 
     /// The others go on.
