@@ -11,11 +11,14 @@ use crate::model::{
 };
 use crate::writes::{Write, Written};
 
-/// The only writer of the local store. One call is one durable transaction.
+/// The only writer of the local store.
 pub trait Store: Send {
-    /// Performs all writes in one transaction, or none of them. Each has its answer at the same place.
+    /// Performs writes in the transaction at hand, beginning one where there is none; each has its answer at the same
+    /// place. If one fails, the whole transaction is taken back, with what it performed before.
     /// `now` is the time of those that bring no stamp of their own; it is above all stamps given before.
-    fn commit(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError>;
+    fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError>;
+    /// Makes durable what was performed, or takes back all of it.
+    fn commit(&mut self) -> Result<(), StoreError>;
     /// The counts after the last commit.
     fn counts(&self) -> &Counts;
     /// The newest stamp that the store has seen.

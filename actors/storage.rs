@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tokio::sync::{broadcast, watch};
@@ -65,9 +65,27 @@ pub struct Storage {
     clock: Arc<dyn Clock>,
     stamps: HybridClock,
     announcements: Announcements,
-    group: Vec<(Write, Deferred<Result<Written, StoreError>>)>,
+    group: Group,
     cadence: Cadence,
     is_awake: bool,
+}
+
+type Answer = Deferred<Result<Written, StoreError>>;
+
+/// The writes of the transaction at hand. The first of them are performed already.
+#[derive(Default)]
+struct Group {
+    writes: Vec<Write>,
+    answers: Vec<Answer>,
+    written: Vec<Written>,
+    /// What performing them took so far.
+    took: Duration,
+}
+
+impl Group {
+    fn has_fresh(&self) -> bool {
+        self.written.len() < self.writes.len()
+    }
 }
 
 impl Storage {
@@ -75,7 +93,15 @@ impl Storage {
     pub fn new(store: Box<dyn Store>, clock: Arc<dyn Clock>, announcements: Announcements) -> Self {
         let stamps = HybridClock::resume(store.newest_stamp());
         announcements.counts.send_replace(store.counts().clone());
-        Self { store, clock, stamps, announcements, group: Vec::new(), cadence: Cadence::default(), is_awake: false }
+        Self {
+            store,
+            clock,
+            stamps,
+            announcements,
+            group: Group::default(),
+            cadence: Cadence::default(),
+            is_awake: false,
+        }
     }
 
     fn stamp(&mut self) -> Stamp {
@@ -83,10 +109,11 @@ impl Storage {
     }
 
     /// Puts a write into the group that is committed once it is complete.
-    fn enlist(&mut self, write: Write, context: &mut Context<Self>) -> Deferred<Result<Written, StoreError>> {
+    fn enlist(&mut self, write: Write, context: &mut Context<Self>) -> Answer {
         let answer = Deferred::default();
-        self.group.push((write, answer.clone()));
-        if self.group.len() >= GROUP_WRITES {
+        self.group.writes.push(write);
+        self.group.answers.push(answer.clone());
+        if self.group.writes.len() >= GROUP_WRITES {
             self.commit();
         } else {
             self.wake(context);
@@ -101,50 +128,54 @@ impl Storage {
         }
     }
 
-    fn commit(&mut self) {
-        let began = Instant::now();
-        let (writes, answers): (Vec<_>, Vec<_>) = self.group.drain(..).unzip();
-        if writes.is_empty() {
+    /// Performs what has come since the last time, so that it is done by when the group is complete.
+    fn perform(&mut self) {
+        if !self.group.has_fresh() {
             return;
         }
-        match self.attempt(&writes) {
-            Ok(written) => self.conclude(&writes, written, &answers),
-            Err(error) if writes.len() == 1 || !is_of_one_write(&error) => {
-                answers.iter().for_each(|answer| answer.give(Err(error.clone())));
-            }
-            Err(_) => self.commit_each(&writes, &answers),
+        let (began, now) = (Instant::now(), self.stamp());
+        let Group { writes, written, .. } = &mut self.group;
+        let fresh = &writes[written.len()..];
+        match guarded(&mut self.store, |store| store.perform(fresh, now)) {
+            Ok(answers) => written.extend(answers),
+            Err(error) => return self.give_up(error),
         }
-        let now = Instant::now();
-        self.cadence.committed(writes.len(), now.duration_since(began), now);
+        self.group.took += began.elapsed();
     }
 
-    /// Commits; a panic on the way is this write's failure, not its neighbours' (H46).
-    fn attempt(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
-        let now = self.stamp();
-        let attempt = catch_unwind(AssertUnwindSafe(|| self.store.commit(writes, now)));
-        attempt.unwrap_or_else(|panic| {
-            let words = words_of(panic.as_ref());
-            tracing::error!(words, "a write made the store panic");
-            self.store.reload()?;
-            Err(StoreError::Failed(format!("the store panicked: {words}")))
-        })
-    }
-
-    /// After a group failed because of one of its writes: only that one is to fail.
-    fn commit_each(&mut self, writes: &[Write], answers: &[Deferred<Result<Written, StoreError>>]) {
-        for (write, answer) in writes.iter().zip(answers) {
-            let alone = std::slice::from_ref(write);
-            match self.attempt(alone) {
-                Ok(written) => self.conclude(alone, written, std::slice::from_ref(answer)),
-                Err(error) => answer.give(Err(error)),
-            }
+    fn commit(&mut self) {
+        self.perform();
+        if self.group.writes.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        match guarded(&mut self.store, |store| store.commit()) {
+            Ok(()) => self.conclude(began),
+            Err(error) => self.give_up(error),
         }
     }
 
-    fn conclude(&mut self, writes: &[Write], written: Vec<Written>, answers: &[Deferred<Result<Written, StoreError>>]) {
-        self.announce(writes, &written);
+    fn conclude(&mut self, began: Instant) {
+        let Group { writes, answers, written, took } = std::mem::take(&mut self.group);
+        self.announce(&writes, &written);
+        let size = writes.len();
         for (answer, written) in answers.iter().zip(written) {
             answer.give(Ok(written));
+        }
+        let now = Instant::now();
+        self.cadence.committed(size, took + now.duration_since(began), now);
+    }
+
+    /// After the group failed: where it was because of one of its writes, only that one is to fail.
+    fn give_up(&mut self, error: StoreError) {
+        let Group { writes, answers, .. } = std::mem::take(&mut self.group);
+        if writes.len() == 1 || !is_of_one_write(&error) {
+            answers.iter().for_each(|answer| answer.give(Err(error.clone())));
+            return;
+        }
+        for (write, answer) in writes.into_iter().zip(answers) {
+            self.group = Group { writes: vec![write], answers: vec![answer], ..Group::default() };
+            self.commit();
         }
     }
 
@@ -179,8 +210,9 @@ impl ActorFuture<Storage> for Awake {
         _: &mut Context<Storage>,
         task: &mut std::task::Context<'_>,
     ) -> Poll<()> {
-        match storage.cadence.next(storage.group.len(), Instant::now()) {
+        match storage.cadence.next(storage.group.writes.len(), Instant::now()) {
             Step::Commit => storage.commit(),
+            Step::Look if storage.group.has_fresh() => storage.perform(),
             Step::Look => std::thread::yield_now(),
             Step::Sleep => {
                 storage.is_awake = false;
@@ -190,6 +222,20 @@ impl ActorFuture<Storage> for Awake {
         task.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// A panic in a write is the failure of that one, not of its neighbours (H46).
+fn guarded<T>(
+    store: &mut Box<dyn Store>,
+    work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let attempt = catch_unwind(AssertUnwindSafe(|| work(store.as_mut())));
+    attempt.unwrap_or_else(|panic| {
+        let words = words_of(panic.as_ref());
+        tracing::error!(words, "a write made the store panic");
+        store.reload()?;
+        Err(StoreError::Failed(format!("the store panicked: {words}")))
+    })
 }
 
 /// Whether the error says something about one write and not about the store.
@@ -229,6 +275,7 @@ impl Supervised for Storage {
     /// Writes that were not begun are kept; what a torn commit left in memory is read anew.
     fn restarting(&mut self, context: &mut Self::Context) {
         self.is_awake = false;
+        self.group.written.clear();
         if let Err(error) = self.store.reload() {
             panic!("the store could not be read again: {error}");
         }
@@ -274,6 +321,7 @@ impl Handler<Maintain> for Storage {
     type Result = Result<(), StoreError>;
 
     fn handle(&mut self, _: Maintain, _: &mut Self::Context) -> Self::Result {
+        self.commit();
         self.store.maintain()
     }
 }

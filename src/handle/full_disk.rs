@@ -23,10 +23,14 @@ struct OnADisk {
 }
 
 impl Store for OnADisk {
-    fn commit(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError> {
+    fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError> {
         // A limit below the file's size means its size: nothing more fits.
         self.store.limit_pages(self.pages.load(Ordering::Relaxed));
-        self.store.commit(writes, now)
+        self.store.perform(writes, now)
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.store.commit()
     }
 
     fn counts(&self) -> &Counts {

@@ -1,4 +1,4 @@
-//! One commit in the making: what the writes of a group share while they are performed.
+//! One transaction in the making: what the writes of a group share while they are performed.
 
 use rusqlite::Connection;
 use tidelock_actors::model::{CollectionCounts, Stamp};
@@ -36,23 +36,19 @@ pub(super) struct Batch<'a> {
     pub(super) by_key: bool,
 }
 
-/// What a whole group came to.
-pub(super) struct Performed {
-    /// The answer to each write.
-    pub(super) answers: Vec<Written>,
-    /// What the commit adds to the numbers.
+/// What a transaction has come to so far, beside what it wrote.
+pub(super) struct Pending {
+    /// What it adds to the numbers.
     pub(super) tally: Tally,
     /// Fields that no document had before.
     pub(super) discovered: Vec<(Index, String)>,
 }
 
 impl Batch<'_> {
-    /// Performs all writes of a group; what is left is the commit.
-    pub(super) fn perform_all(mut self, writes: &[Write]) -> Result<Performed, Failure> {
-        let answers = writes.iter().map(|write| self.perform(write)).collect::<Result<Vec<_>, _>>()?;
-        self.widen_views()?;
-        self.tally.write(self.connection, self.counters, self.collections)?;
-        Ok(Performed { answers, tally: self.tally, discovered: self.discovered })
+    /// Performs writes, each with its answer at the same place.
+    pub(super) fn perform_all(mut self, writes: &[Write]) -> Result<(Vec<Written>, Pending), Failure> {
+        let answers = writes.iter().map(|write| self.perform(write)).collect::<Result<_, _>>()?;
+        Ok((answers, Pending { tally: self.tally, discovered: self.discovered }))
     }
 
     fn perform(&mut self, write: &Write) -> Result<Written, Failure> {

@@ -229,7 +229,7 @@ fn is_key(text: &str, key: &str) -> bool {
 mod tests {
     use super::super::world::{World, document, id, said};
     use super::*;
-    use tidelock_actors::ports::{Store, StoreError};
+    use tidelock_actors::ports::StoreError;
     use tidelock_actors::writes::Write;
 
     #[test]
@@ -386,10 +386,9 @@ mod tests {
             Write::Local(LocalTransaction { changes: vec![(id(place), Change::Save(document("{}")))], stamp })
         };
         let group = [local("notes/a"), local("nowhere/b")];
-        let now = world.stamp();
-        assert!(world.store.commit(&group, now).is_err());
+        assert!(world.group(&group).is_err());
         assert_eq!((world.get("notes/a"), world.counts("notes")), (None, (0, 0, 0, 0, 0)));
-        world.store.commit(&group[..1], now).unwrap();
+        world.group(&group[..1]).unwrap();
         assert_eq!(world.outbox(), [r#"1 notes/a create {"id":"a"}"#], "sequences that were not used are used");
         world.assert_healthy();
     }

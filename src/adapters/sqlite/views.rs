@@ -28,18 +28,22 @@ impl Batch<'_> {
             }
         }
     }
+}
 
-    /// Gives each newly found field its column.
-    pub(super) fn widen_views(&mut self) -> Result<(), Failure> {
-        let widened: BTreeSet<Index> = self.discovered.iter().map(|(at, _)| *at).collect();
-        for at in widened {
-            let collection = self.collections.get(at);
-            let found = self.discovered.iter().filter(|(of, _)| *of == at).map(|(_, field)| field.clone());
-            let fields = collection.fields.iter().cloned().chain(found).collect();
-            write(self.connection, &collection.rules.name, &fields)?;
-        }
-        Ok(())
+/// Gives each newly found field its column.
+pub(super) fn widen(
+    connection: &Connection,
+    collections: &Collections,
+    discovered: &[(Index, String)],
+) -> Result<(), Failure> {
+    let widened: BTreeSet<Index> = discovered.iter().map(|(at, _)| *at).collect();
+    for at in widened {
+        let collection = collections.get(at);
+        let found = discovered.iter().filter(|(of, _)| *of == at).map(|(_, field)| field.clone());
+        let fields = collection.fields.iter().cloned().chain(found).collect();
+        write(connection, &collection.rules.name, &fields)?;
     }
+    Ok(())
 }
 
 /// Reads the known fields, adds what the configuration names and makes the views that are missing.

@@ -118,9 +118,16 @@ impl World {
         self.now_ms += time.as_millis() as i64;
     }
 
-    pub(super) fn commit(&mut self, write: Write) -> Result<Written, StoreError> {
+    /// Performs and commits writes.
+    pub(super) fn group(&mut self, writes: &[Write]) -> Result<Vec<Written>, StoreError> {
         let now = self.stamp();
-        self.store.commit(std::slice::from_ref(&write), now).map(|mut written| written.remove(0))
+        let written = self.store.perform(writes, now)?;
+        self.store.commit()?;
+        Ok(written)
+    }
+
+    pub(super) fn commit(&mut self, write: Write) -> Result<Written, StoreError> {
+        self.group(std::slice::from_ref(&write)).map(|mut written| written.remove(0))
     }
 
     pub(super) fn change(&mut self, changes: Vec<(RecordId, Change)>) -> Result<Written, StoreError> {

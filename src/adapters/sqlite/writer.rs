@@ -1,4 +1,4 @@
-//! The only writer: one call, one durable transaction.
+//! The only writer: writes are performed in one transaction until it is committed.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use tidelock_actors::model::{CollectionRules, Counts, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
-use super::batch::{Batch, Performed};
+use super::batch::{Batch, Pending};
 use super::checkpointer::Checkpointer;
 use super::collections::Collections;
 use super::counters::{self, Counters};
@@ -25,6 +25,8 @@ pub struct SqliteStore {
     counters: Counters,
     retention: Retention,
     looked: Looked,
+    /// The transaction at hand.
+    pending: Option<Pending>,
     _lock: OwnerLock,
 }
 
@@ -44,7 +46,8 @@ impl SqliteStore {
         views::prepare(&connection, &mut collections)?;
         connection.execute_batch("COMMIT")?;
         let counters = counters::read(&connection)?;
-        Ok(Self { checkpointer, connection, collections, counters, retention, looked: Looked::default(), _lock: lock })
+        let looked = Looked::default();
+        Ok(Self { checkpointer, connection, collections, counters, retention, looked, pending: None, _lock: lock })
     }
 
     /// As on a disk that has room for so many pages.
@@ -53,11 +56,11 @@ impl SqliteStore {
         self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
     }
 
-    fn begin(&self) -> Result<(), Failure> {
-        // A commit that panicked half-way has left its transaction open.
+    fn begin(&self) -> Result<Pending, Failure> {
+        // A transaction that panicked half-way was left open.
         self.roll_back();
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(())
+        Ok(Pending { tally: self.counters.tally(self.collections.len()), discovered: Vec::new() })
     }
 
     fn roll_back(&self) {
@@ -68,8 +71,11 @@ impl SqliteStore {
         }
     }
 
-    fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, Failure> {
-        self.begin()?;
+    fn perform_all(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, Failure> {
+        let Pending { tally, discovered } = match self.pending.take() {
+            Some(pending) => pending,
+            None => self.begin()?,
+        };
         let batch = Batch {
             connection: &self.connection,
             statements: Statements::default(),
@@ -77,18 +83,33 @@ impl SqliteStore {
             counters: &self.counters,
             retention: self.retention,
             now,
-            tally: self.counters.tally(self.collections.len()),
-            discovered: Vec::new(),
+            tally,
+            discovered,
             transaction: None,
             expects_new: false,
             by_key: false,
         };
-        let Performed { answers, tally, discovered } = batch.perform_all(writes)?;
+        let (answers, pending) = batch.perform_all(writes)?;
+        self.pending = Some(pending);
+        Ok(answers)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let Some(Pending { tally, discovered }) = self.pending.take() else { return Ok(()) };
+        views::widen(&self.connection, &self.collections, &discovered)?;
+        tally.write(&self.connection, &self.counters, &self.collections)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.counters.adopt(&tally, &self.collections);
         views::adopt(&mut self.collections, discovered);
         self.checkpointer.note(self.connection.total_changes());
-        Ok(answers)
+        Ok(())
+    }
+
+    fn or_roll_back<T>(&mut self, result: Result<T, Failure>) -> Result<T, StoreError> {
+        result.map_err(|failure| {
+            self.roll_back();
+            failure.into()
+        })
     }
 
     /// Moves the log into the database where no reader is in the way, and never waits for one.
@@ -105,11 +126,14 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn commit(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError> {
-        self.perform(writes, now).map_err(|failure| {
-            self.roll_back();
-            failure.into()
-        })
+    fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError> {
+        let performed = self.perform_all(writes, now);
+        self.or_roll_back(performed)
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        let finished = self.finish();
+        self.or_roll_back(finished)
     }
 
     fn counts(&self) -> &Counts {
@@ -126,6 +150,7 @@ impl Store for SqliteStore {
     }
 
     fn reload(&mut self) -> Result<(), StoreError> {
+        self.pending = None;
         self.roll_back();
         self.counters = counters::read(&self.connection)?;
         Ok(views::reload(&self.connection, &mut self.collections)?)
@@ -280,15 +305,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_performed_in_several_steps_is_one_transaction() {
+        let mut world = World::new();
+        let mut local = |place: &str| {
+            let stamp = world.stamp();
+            let changes = vec![(id(place), Change::Save(document(r#"{"fresh":1}"#)))];
+            [Write::Local(tidelock_actors::writes::LocalTransaction { changes, stamp })]
+        };
+        let (first, second, wrong) = (local("notes/a"), local("notes/b"), local("nowhere/c"));
+        let now = world.stamp();
+        world.store.perform(&first, now).unwrap();
+        world.store.perform(&second, now).unwrap();
+        assert_eq!((world.rows("tl_records"), world.counts("notes")), (0, (0, 0, 0, 0, 0)));
+        assert!(world.store.perform(&wrong, now).is_err());
+        world.store.commit().unwrap();
+        assert_eq!((world.rows("tl_records"), world.counts("notes")), (0, (0, 0, 0, 0, 0)), "one failed, so all did");
+        world.store.perform(&first, now).unwrap();
+        world.store.perform(&second, now).unwrap();
+        world.store.commit().unwrap();
+        assert_eq!((world.rows("notes"), world.counts("notes")), (2, (2, 2, 0, 0, 0)));
+        assert_eq!(world.outbox().iter().map(|line| &line[..1]).collect::<Vec<_>>(), ["1", "2"]);
+        world.assert_healthy();
+    }
+
+    #[test]
     fn an_empty_commit_and_one_of_many_writes_answer_in_order() {
         let mut world = World::new();
         let now = world.stamp();
-        assert_eq!(world.store.commit(&[], now).unwrap(), []);
+        assert_eq!(world.group(&[]).unwrap(), []);
         let writes = ["notes/a", "notes/b"].map(|place| {
             let changes = vec![(id(place), Change::Save(document("{}")))];
             Write::Local(tidelock_actors::writes::LocalTransaction { changes, stamp: now })
         });
-        let answers = world.store.commit(&writes, now).unwrap();
+        let answers = world.group(&writes).unwrap();
         assert_eq!(answers, ["notes/a", "notes/b"].map(|place| Written::Local { changed: vec![id(place)] }));
     }
 }
