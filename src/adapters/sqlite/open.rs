@@ -25,9 +25,9 @@ const WRITER_CACHE_KIB: i32 = 2 * 1024;
 /// The same of each reader.
 const READER_CACHE_KIB: i32 = 4 * 1024;
 /// Pages in the log after which a commit moves them into the database itself.
-const LOG_PAGES: i32 = 8_000;
+const LOG_PAGES: i32 = 4_000;
 /// The log's file is cut back to this many bytes once it has been moved.
-const LOG_BYTES: i64 = 32 * 1024 * 1024;
+const LOG_BYTES: i64 = 16 * 1024 * 1024;
 /// Prepared statements a connection keeps.
 const STATEMENTS: usize = 128;
 
