@@ -88,6 +88,8 @@ pub struct Base {
 pub trait Remote: Send + Sync {
     /// Sends a batch, in order; each operation has its verdict at the same place.
     fn push(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Pushed>;
+    /// Whether what was saved together takes effect together or not at all.
+    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>>;
     /// Fetches the next page after `have`.
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>>;
     /// Reads rows by key; a key without a visible row answers `Gone`.

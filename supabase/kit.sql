@@ -399,7 +399,7 @@ $$;
 -- its entry to go on. All of it is one statement, so it is one snapshot: what a transaction wrote is here whole, or not
 -- at all.
 create or replace function public.tidelock_changes(
-  since text default null, collections jsonb default '[]', "limit" integer default 5000, own text[] default '{}'
+  since text default null, collections jsonb default '[]', page_rows integer default 5000, own text[] default '{}'
 ) returns json
 language plpgsql stable set search_path = public, extensions, pg_temp
 as $$
@@ -408,7 +408,7 @@ declare
   entry jsonb;
   answers json[] := '{}';
   one json;
-  room integer := greatest("limit", 1);
+  room integer := greatest(page_rows, 1);
   rows_in_it integer;
   code text;
   words text;

@@ -30,7 +30,7 @@ use crate::error::Error;
 use crate::runtime::{Equipment, Parts, Runtime, patience, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
-use equipment::{remote, store_options};
+use equipment::{remote, sender, store_options};
 pub use inspection::Inspection;
 
 /// A running tidelock. Clones share it; the last one that goes stops it.
@@ -124,7 +124,7 @@ impl Tidelock {
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
         let remote = match extras.remote {
             Some(remote) => remote,
-            None => remote(&config, &rules, token.clone())?,
+            None => remote(&config, &rules, token.clone(), sender(&reads)?)?,
         };
         let ports = Ports {
             reader: Arc::new(reads.clone()),

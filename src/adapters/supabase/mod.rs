@@ -6,16 +6,19 @@
 //! - pushing: `push` (a batch in order), `push_create`, `push_update`, `push_delete`, `push_change` (what the latter
 //!   two share), `bisect` (the guilty rows of a refused batch);
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
+//! - the server kit: `kit`, and `chosen`, which asks whether it is there;
 //! - `server_clock`: how far the server's clock is from this device's.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
 //! given back by whoever pulls.
 
 mod bisect;
+mod chosen;
 mod columns;
 mod fault;
 mod gate;
 mod http;
+mod kit;
 mod listing;
 mod place;
 mod pull;
@@ -37,13 +40,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use reqwest::Url;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
 use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
 
 use http::Link;
+pub use chosen::{Chosen, KitOptions, Sender};
 pub use http::TokenSource;
+pub use kit::SERVER_EPOCH;
 use pull::Stride;
 use table::Table;
 
@@ -125,6 +130,10 @@ impl Plain {
 impl Remote for Plain {
     fn push(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Pushed> {
         async move { push::push(self, &batch).await }.boxed()
+    }
+
+    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>> {
+        ready(Ok(false)).boxed()
     }
 
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>> {

@@ -171,6 +171,7 @@ mod tests {
     fn operation(collection: &str, key: &str, action: Action) -> Outgoing {
         Outgoing {
             covers: vec![],
+            transactions: vec![],
             id: RecordId::new(collection, key),
             action,
             patch: Document::parse(r#"{"a":2}"#).unwrap(),
