@@ -102,6 +102,8 @@ pub trait Remote: Send + Sync {
     fn keys(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>>;
     /// The smallest request that tells whether the server is there and takes the credentials.
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>>;
+    /// How the server is talked to, by the name that the configuration gives it.
+    fn mode(&self) -> &'static str;
     /// Whether deletions have to be found by listing keys.
     fn needs_listing(&self) -> bool;
     /// Whether requests carry an access token beside the project's key.

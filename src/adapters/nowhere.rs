@@ -52,6 +52,10 @@ impl Remote for Nowhere {
         answer()
     }
 
+    fn mode(&self) -> &'static str {
+        "plain"
+    }
+
     fn needs_listing(&self) -> bool {
         false
     }

@@ -101,6 +101,10 @@ impl Remote for Chosen {
         self.plain.probe()
     }
 
+    fn mode(&self) -> &'static str {
+        self.known_kit().map_or("plain", |_| "kit")
+    }
+
     fn needs_listing(&self) -> bool {
         self.known_kit().is_none_or(Kit::needs_listing)
     }

@@ -160,6 +160,10 @@ impl Remote for Plain {
         listing::probe(self).boxed()
     }
 
+    fn mode(&self) -> &'static str {
+        "plain"
+    }
+
     fn needs_listing(&self) -> bool {
         true
     }
