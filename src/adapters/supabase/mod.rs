@@ -6,6 +6,7 @@
 //! - pushing: `push` (a batch in order), `push_create`, `push_update`, `push_delete`, `push_change` (what the latter
 //!   two share), `bisect` (the guilty rows of a refused batch);
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
+//! - the server kit: `installation` (its SQL), `describe` (what is installed);
 //! - `server_clock`: how far the server's clock is from this device's.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
@@ -13,9 +14,11 @@
 
 mod bisect;
 mod columns;
+mod describe;
 mod fault;
 mod gate;
 mod http;
+mod installation;
 mod listing;
 mod place;
 mod pull;
@@ -42,8 +45,10 @@ use reqwest::Url;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
 use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
 
+pub use describe::{ColumnDescription, Description, Reference, TableDescription};
 use http::Link;
 pub use http::TokenSource;
+pub use installation::{Attachment, KIT_SQL, KIT_VERSION, installation, removal};
 use pull::Stride;
 use table::Table;
 
