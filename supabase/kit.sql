@@ -908,22 +908,21 @@ create or replace function tidelock.description_of(name text) returns json
 language plpgsql stable set search_path = ''
 as $$
 declare
-  parts text[] := parse_ident(name);
   described oid;
   row_security boolean;
   attached tidelock.tables;
 begin
-  if cardinality(parts) = 1 then
-    parts := array_prepend('public', parts);
-  end if;
   select c.oid, c.relrowsecurity into described, row_security
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = parts[1] and c.relname = parts[2] and c.relkind in ('r', 'p', 'v', 'm', 'f')
-    and tidelock.may_read(c.oid);
+  where (name in (n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname))
+      or n.nspname = 'public' and name in (c.relname, quote_ident(c.relname)))
+    and c.relkind in ('r', 'p', 'v', 'm', 'f') and tidelock.may_read(c.oid)
+  order by n.nspname = 'public' and name = c.relname
+  limit 1;
   if described is null then
     return json_build_object('table', name, 'exists', false);
   end if;
-  attached := tidelock.attached(name);
+  attached := tidelock.attached(tidelock.full_name(described));
   return json_build_object(
     'table', name, 'exists', true, 'attached', attached.relation is not null, 'owner', attached.owner,
     'soft', attached.soft, 'shared', coalesce(attached.shared, false), 'row_security', row_security,
@@ -952,7 +951,7 @@ $$;
 -- What is installed here and what these tables are like, to compare with what a device is configured for:
 --   {"version", "epoch", "tables": [{"table", "exists", "attached", "key": [...], "owner", "soft", "shared", "row_security",
 --    "columns": [{"name", "type", "nullable"}], "references": [{"columns", "table", "referenced"}]} …]}
--- with one entry a table, at the same place. Of a table that the caller may not read, `exists` is false and nothing else
+-- with one entry a table, at the same place. A name may be quoted or not, as devices know it. Of a table that the caller may not read, `exists` is false and nothing else
 -- is told. The table of a reference is its schema and name with a dot between, as they are.
 create or replace function public.tidelock_describe(tables text[]) returns json
 language sql stable set search_path = ''

@@ -210,7 +210,7 @@ async fn the_sql_needs_no_server_and_a_known_collection() {
     let desk = Desk::with("[collections.notes]\n[collections.albums]\nafter = [\"notes\"]");
     let said = desk.ok(&["remote", "sql"]);
     assert_eq!(said, desk.ok(&["remote", "sql", "--json"]), "it is SQL always");
-    let ends = "select tidelock.attach('public.notes');\nselect tidelock.attach('public.albums');\n\nnotify pgrst, 'reload schema';\n";
+    let ends = "select tidelock.attach('public.notes');\nselect tidelock.attach('public.albums');\n\nnotify pgrst, 'reload schema';\nreset client_min_messages;\n";
     assert!(said.starts_with("-- tidelock's server kit") && said.ends_with(ends), "{said}");
     let one = desk.ok(&["remote", "sql", "--collections", "albums"]);
     assert!(one.contains("attach('public.albums')") && !one.contains("attach('public.notes')"));

@@ -8,7 +8,7 @@ use tidelock_actors::model::Fault;
 use super::Plain;
 use super::fault;
 use super::http::Question;
-use super::installation::{sql_name, with_schema};
+use super::installation::with_schema;
 
 /// PostgREST knows no such function.
 const NO_FUNCTION: &str = "PGRST202";
@@ -85,10 +85,9 @@ impl Reference {
 impl Plain {
     /// Asks the server kit about itself and about these tables; nothing where the server has no kit.
     pub async fn describe(&self, tables: &[&str]) -> Result<Option<Description>, Fault> {
-        let names: Vec<_> = tables.iter().map(|table| sql_name(table)).collect();
         let question = Question {
             method: Method::POST,
-            body: Some(json!({ "tables": names }).to_string()),
+            body: Some(json!({ "tables": tables }).to_string()),
             ..Question::get(format!("{}/rest/v1/rpc/tidelock_describe", self.base))
         };
         let answer = match self.link.send(question).await {

@@ -38,19 +38,19 @@ const INSTALLATION_HEAD: &str = "\
 -- Then `tidelock remote check` says whether everything is in place.
 ";
 
-const REMOVAL: &str = "\
+const REMOVAL_HEAD: &str = "\
 -- Takes tidelock's server kit away, and what it gave to tables: printed by `tidelock remote sql --remove`.
 -- No row of any table is lost; devices go on without the kit. Apply it like the kit, as the owner of the tables.
-
-select tidelock.remove();
 ";
 
+/// Says nothing of what is there already, or goes along with something else.
+const QUIET: &str = "set client_min_messages = warning;\n";
 /// PostgREST knows functions and columns by heart until it is told.
-const RELOAD: &str = "notify pgrst, 'reload schema';\n";
+const END: &str = "notify pgrst, 'reload schema';\nreset client_min_messages;\n";
 
 /// Everything that installs or upgrades the kit and attaches these tables, in this order. It may be applied again.
 pub fn installation(attachments: &[Attachment]) -> String {
-    let mut sql = format!("{INSTALLATION_HEAD}\n{KIT_SQL}\n");
+    let mut sql = format!("{INSTALLATION_HEAD}\n{QUIET}\n{KIT_SQL}\n");
     sql.push_str("-- The tables of this configuration, parents first -------------------------------------------------------------------\n\n");
     for attachment in attachments {
         sql.push_str(&attachment.statement());
@@ -59,16 +59,16 @@ pub fn installation(attachments: &[Attachment]) -> String {
     if attachments.is_empty() {
         sql.push_str("-- There are none: no collection travels.\n");
     }
-    sql + "\n" + RELOAD
+    sql + "\n" + END
 }
 
 /// Everything that takes the kit away.
 pub fn removal() -> String {
-    format!("{REMOVAL}\n{RELOAD}")
+    format!("{REMOVAL_HEAD}\n{QUIET}\nselect tidelock.remove();\n\n{END}")
 }
 
 /// A table's name as SQL reads it, with its schema.
-pub(super) fn sql_name(table: &str) -> String {
+fn sql_name(table: &str) -> String {
     let (schema, table) = with_schema(table);
     format!("{}.{}", identifier(schema), identifier(table))
 }
@@ -138,7 +138,7 @@ mod tests {
         assert!(sql.contains(KIT_SQL));
         assert!(sql.ends_with(
             "\n\nselect tidelock.attach('public.projects');\nselect tidelock.attach('public.tasks');\n\n\
-             notify pgrst, 'reload schema';\n"
+             notify pgrst, 'reload schema';\nreset client_min_messages;\n"
         ));
         assert!(installation(&[]).contains("-- There are none"));
         assert!(removal().contains("\nselect tidelock.remove();\n"));

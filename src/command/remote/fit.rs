@@ -176,6 +176,12 @@ impl Fitting<'_> {
             );
             return self.add("row_security", State::Warning, found, "enable it and add policies, unless that is meant");
         }
+        if table.attached && table.shared && table.owner.is_some() {
+            let found =
+                format!("{} was attached before row-level security was on: everybody learns of deletions", rules.table);
+            let advice = format!("apply what `tidelock remote sql --collections {}` prints", rules.name);
+            self.add("owner", State::Warning, found, advice);
+        }
         let is_told = table.shared || table.owner.is_some() || table.soft.is_some();
         if table.attached && !is_told && settings.owner.is_empty() {
             let found = format!("{} has no owner, so deletions are only found by comparing keys", rules.table);

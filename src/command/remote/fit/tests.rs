@@ -155,6 +155,8 @@ fn row_level_security_and_an_owner_belong_together() {
     assert!(told[0].starts_with("warning owner children has no owner, so deletions are only found"), "{told:?}");
     let shared = TableDescription { owner: None, shared: true, ..child() };
     assert!(found(&ownerless, shared)[0].starts_with("ok "));
+    let stale = found(TOML, TableDescription { shared: true, ..child() });
+    assert!(stale[0].starts_with("warning owner children was attached before row-level security"), "{stale:?}");
     let open = found(TOML, TableDescription { row_security: false, ..child() });
     assert!(open[0].starts_with("warning row_security row-level security is off"), "{open:?}");
 }
