@@ -251,11 +251,12 @@ async fn kit(config: &Config, findings: &mut Findings) {
     match super::remote::describe(config, &[]).await {
         Ok(description) => {
             let check = super::remote::kit(description.map(|description| description.version));
-            let next =
-                if check.state == State::Ok { "tidelock remote check looks at the tables" } else { &check.advice };
-            // Everything works without the kit, only not as exactly.
-            let state = if check.state == State::Ok { State::Ok } else { State::Warning };
-            findings.add("server kit", state, &check.message, next);
+            // Everything works without the kit, only not as exactly, unless it is insisted on.
+            let state = match (check.state, config.remote.mode) {
+                (State::Failure, Mode::Auto | Mode::Plain) => State::Warning,
+                (state, _) => state,
+            };
+            findings.add("server kit", state, check.message, check.advice);
         }
         Err(failure) => findings.add("server kit", State::Warning, failure, "tidelock remote check tells more"),
     }

@@ -10,8 +10,8 @@ use super::fault;
 use super::http::Question;
 use super::installation::with_schema;
 
-/// PostgREST knows no such function.
-const NO_FUNCTION: &str = "PGRST202";
+/// The function that is asked.
+const FUNCTION: &str = "tidelock_describe";
 
 /// What the server kit says of itself and of the tables it was asked about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -88,11 +88,11 @@ impl Plain {
         let question = Question {
             method: Method::POST,
             body: Some(json!({ "tables": tables }).to_string()),
-            ..Question::get(format!("{}/rest/v1/rpc/tidelock_describe", self.base))
+            ..Question::get(format!("{}/rest/v1/rpc/{FUNCTION}", self.base))
         };
         let answer = match self.link.send(question).await {
             Ok(answer) => answer,
-            Err(fault) if fault.code.as_deref() == Some(NO_FUNCTION) => return Ok(None),
+            Err(fault) if is_not_installed(&fault) => return Ok(None),
             Err(fault) => return Err(fault),
         };
         let description = serde_json::from_slice::<Description>(&answer.body).ok();
@@ -101,9 +101,34 @@ impl Plain {
     }
 }
 
+/// PostgREST knows no such function; or it has not noticed yet that the function is gone, and PostgreSQL says so.
+fn is_not_installed(fault: &Fault) -> bool {
+    match fault.code.as_deref() {
+        Some("PGRST202") => true,
+        Some("42883") => fault.message.contains(FUNCTION),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tidelock_actors::model::FaultKind;
+
     use super::*;
+
+    #[test]
+    fn only_the_absence_of_what_was_asked_means_that_there_is_no_kit() {
+        let told = |code: &str, message: &str| {
+            is_not_installed(&Fault { code: Some(code.into()), ..Fault::new(FaultKind::Doubtful, message) })
+        };
+        assert!(told("PGRST202", "Could not find the function"));
+        assert!(told("42883", "function public.tidelock_describe(tables => unknown) does not exist"));
+        assert!(
+            !told("42883", "function tidelock.epoch() does not exist"),
+            "a kit that is broken is not a missing one"
+        );
+        assert!(!told("42501", "permission denied for function tidelock_describe"));
+    }
 
     #[test]
     fn a_reference_names_its_table_with_the_schema() {
