@@ -72,6 +72,9 @@ pub enum Command {
     Verify,
     /// Show sizes and counts
     Stats,
+    /// Install the server kit in the project's database, and look whether it fits
+    #[command(subcommand)]
+    Remote(Remote),
     /// Look at the configuration
     #[command(subcommand)]
     Config(Configuration),
@@ -259,6 +262,25 @@ pub enum Side {
     Local,
     /// The server's row.
     Remote,
+}
+
+/// `remote`
+#[derive(Debug, Subcommand)]
+pub enum Remote {
+    /// Print the SQL that installs or upgrades the server kit and attaches the collections' tables
+    ///
+    /// Needs no server and no store. Apply what it prints as the owner of the tables, with psql or as a migration of a
+    /// Supabase project; it may be applied again at any time.
+    Sql {
+        /// Attach the tables of these collections only [default: all that travel]
+        #[arg(long, value_name = "NAME,…", value_delimiter = ',', conflicts_with = "remove")]
+        collections: Vec<String>,
+        /// Print the SQL that takes the kit away and leaves the tables as they were
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Ask the server whether the kit is there and fits the configuration, and say what to do
+    Check,
 }
 
 /// `config`

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidelock::api::{ADDRESS_FILE, TOKEN_FILE};
-use tidelock::config::{LoadOptions, Loaded};
+use tidelock::config::{LoadOptions, Loaded, Mode};
 use tidelock::{Config, Inspection};
 
 use super::access::Access;
+use super::checks::{State, lines};
 use super::failure::{FAILED, Failure, UNAUTHORIZED};
-use super::output::{Output, size, table};
+use super::output::{Output, size};
 
 /// Free bytes below which the disk is as good as full.
 const FREE_LEAST: u64 = 50 * 1024 * 1024;
@@ -19,15 +20,6 @@ const FREE_LOW: u64 = 1024 * 1024 * 1024;
 
 /// How far the clock may be away before it decides conflicts wrongly.
 const CLOCK_AWAY: Duration = Duration::from_secs(60);
-
-/// How one check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    Warning,
-    Failure,
-}
 
 /// One check.
 #[derive(Debug, Serialize)]
@@ -81,12 +73,7 @@ pub async fn doctor(options: &LoadOptions, output: Output) -> Result<(), Failure
 }
 
 fn words(findings: &Findings) -> String {
-    let rows = findings.checks.iter().map(|finding| {
-        let state = super::overview::name_of(&finding.state);
-        let next = if finding.next.is_empty() { String::new() } else { format!(" → {}", finding.next) };
-        [state, finding.check.to_owned(), format!("{}{next}", finding.found)]
-    });
-    table(["state", "check", "found"], rows.collect())
+    lines(findings.checks.iter().map(|finding| (finding.state, finding.check, &*finding.found, &*finding.next)))
 }
 
 fn configuration(options: &LoadOptions, findings: &mut Findings) -> Option<Config> {
@@ -234,6 +221,7 @@ async fn server(access: &Access, config: &Config, findings: &mut Findings) {
             findings.ok("connection", url);
             findings.ok("credentials", "accepted");
             schema(&inspection, findings);
+            kit(config, findings).await;
             clock(inspection.clock_offset_ms, findings);
         }
         Err(failure) if failure.exit == UNAUTHORIZED => {
@@ -252,6 +240,25 @@ fn schema(inspection: &Inspection, findings: &mut Findings) {
     }
     if wrong.is_empty() {
         findings.ok("schema", format!("{} collections fit the server's tables", inspection.collections.len()));
+    }
+}
+
+/// Whether the server kit is there, where it would be used.
+async fn kit(config: &Config, findings: &mut Findings) {
+    if config.remote.mode == Mode::Plain {
+        return;
+    }
+    match super::remote::describe(config, &[]).await {
+        Ok(description) => {
+            let check = super::remote::kit(description.map(|description| description.version));
+            // Everything works without the kit, only not as exactly, unless it is insisted on.
+            let state = match (check.state, config.remote.mode) {
+                (State::Failure, Mode::Auto | Mode::Plain) => State::Warning,
+                (state, _) => state,
+            };
+            findings.add("server kit", state, check.message, check.advice);
+        }
+        Err(failure) => findings.add("server kit", State::Warning, failure, "tidelock remote check tells more"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod arguments;
+mod checks;
 mod conditions;
 mod configuration;
 mod conflicts;
@@ -14,6 +15,7 @@ mod output;
 mod overview;
 mod queue;
 mod records;
+mod remote;
 mod run;
 mod signals;
 
@@ -77,6 +79,7 @@ async fn perform(global: &Global, command: &Command) -> Result<(), Failure> {
     Logging::start(Level::Off, global.verbose.saturating_mul(2), LogFormat::Text);
     match command {
         Command::Config(command) => configuration::perform(command, &options, output),
+        Command::Remote(command) => remote::perform(command, &Config::load(&options)?, output).await,
         Command::Doctor => doctor::doctor(&options, output).await,
         Command::Completions { shell } => {
             completions(*shell);
@@ -110,7 +113,7 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::History(record) => records::history(access, record, output).await,
         Command::Verify => overview::verify(access, output).await,
         Command::Stats => overview::stats(access, output).await,
-        Command::Run(_) | Command::Config(_) | Command::Doctor | Command::Completions { .. } => {
+        Command::Run(_) | Command::Remote(_) | Command::Config(_) | Command::Doctor | Command::Completions { .. } => {
             Err(Failure::new(FAILED, "this command needs no store"))
         }
     }

@@ -27,6 +27,9 @@ pub(super) fn check(config: &Config, check: &mut Check<'_>) {
         check.require(is_table(&collection.table), &key("table"));
         check.require(!collection.key.is_empty(), &key("key"));
         check.require(is_filter(&collection.filter), &key("filter"));
+        for (name, column) in [("owner", &collection.owner), ("soft_delete", &collection.soft_delete)] {
+            check.require(column.is_empty() || is_column(column), &key(name));
+        }
         check.require(collection.columns.iter().all(|column| is_column(column)), &key("columns"));
         check.require_that(
             maps_one_to_one(&collection.fields),

@@ -98,8 +98,12 @@ fn described(
         name: name.to_owned(),
         about: about.join(" "),
         allowed: allowed.join(" ").trim_start_matches("Allowed:").trim().to_owned(),
-        // A collection's built-in table is its example; a collection that names none has its own name.
-        default: if is_collection && name == "table" { "\"\"".to_owned() } else { default.to_owned() },
+        // A built-in collection's table and owner are its own; another one begins without.
+        default: if is_collection && ["table", "owner"].contains(&name) {
+            "\"\"".to_owned()
+        } else {
+            default.to_owned()
+        },
         kind: value.kind.clone(),
     })
 }

@@ -195,6 +195,10 @@ pub struct CollectionSettings {
     pub filter: String,
     /// The collections that these records refer to.
     pub after: Vec<String>,
+    /// The remote column that says whose a row is, for the server kit; empty where there is none.
+    pub owner: String,
+    /// The remote column that marks a row as deleted, for the server kit; empty where rows are really deleted.
+    pub soft_delete: String,
 }
 
 impl Default for CollectionSettings {
@@ -209,6 +213,8 @@ impl Default for CollectionSettings {
             columns: Vec::new(),
             filter: String::new(),
             after: Vec::new(),
+            owner: String::new(),
+            soft_delete: String::new(),
         }
     }
 }

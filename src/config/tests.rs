@@ -77,7 +77,8 @@ fn every_key_of_the_built_in_file_is_read_and_described() {
 fn a_collection_begins_with_what_the_built_in_file_shows() {
     let config = Config::from_toml("[collections.notes]").unwrap();
     let built_in = Config::default();
-    let shown = CollectionSettings { table: String::new(), ..built_in.collections["runs"].clone() };
+    let shown =
+        CollectionSettings { table: String::new(), owner: String::new(), ..built_in.collections["runs"].clone() };
     assert_eq!(config.collections["notes"], shown);
     assert_eq!(config.rules()[0].table, "notes");
 }

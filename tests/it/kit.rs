@@ -142,7 +142,10 @@ async fn a_conflict_holds_its_transaction_until_it_is_resolved() {
 
 /// A device of a signed-in user with the collection `owned`.
 fn device_of(world: &World, name: &str, session: &Session) -> Device {
-    let token = format!("[remote]\naccess_token = \"{}\"\nanon_key = \"{}\"", session.access_token, world.project.publishable_key);
+    let token = format!(
+        "[remote]\naccess_token = \"{}\"\nanon_key = \"{}\"",
+        session.access_token, world.project.publishable_key
+    );
     let directory = world.folder(name);
     let text = world.config_text(&directory, "auto = false");
     let (head, tail) = text.split_once("[sync]").unwrap();

@@ -18,6 +18,7 @@ mod outages;
 mod paging;
 mod plain_remote;
 mod refusals;
+mod remote_kit;
 mod selective_sync;
 mod storm;
 mod support;

@@ -6,7 +6,8 @@
 //! - pushing: `push` (a batch in order), `push_create`, `push_update`, `push_delete`, `push_change` (what the latter
 //!   two share), `bisect` (the guilty rows of a refused batch);
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
-//! - the server kit: `kit`, and `chosen`, which asks whether it is there;
+//! - the server kit: `kit`, and `chosen`, which asks whether it is there; `installation` (its SQL), `describe` (what is
+//!   installed);
 //! - `server_clock`: how far the server's clock is from this device's.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
@@ -15,9 +16,11 @@
 mod bisect;
 mod chosen;
 mod columns;
+mod describe;
 mod fault;
 mod gate;
 mod http;
+mod installation;
 mod kit;
 mod listing;
 mod place;
@@ -45,9 +48,11 @@ use reqwest::Url;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
 use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
 
-use http::Link;
 pub use chosen::{Chosen, KitOptions, Sender};
+pub use describe::{ColumnDescription, Description, Reference, TableDescription};
+use http::Link;
 pub use http::TokenSource;
+pub use installation::{Attachment, KIT_SQL, KIT_VERSION, installation, removal};
 pub use kit::SERVER_EPOCH;
 use pull::Stride;
 use table::Table;

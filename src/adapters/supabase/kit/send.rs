@@ -102,9 +102,7 @@ fn verdict(table: &Table, outgoing: &Outgoing, word: &Word<'_>) -> Verdict {
     match word.verdict {
         "applied" => applied(table, outgoing, word),
         "conflict" => Verdict::Conflict(match word.row {
-            Some(row) => {
-                versioned(RemoteState::Present { document: table.names.localised(row), version: None })
-            }
+            Some(row) => versioned(RemoteState::Present { document: table.names.localised(row), version: None }),
             None => RemoteState::Gone,
         }),
         // Nothing is wrong with it: it goes with the next round, when its transaction can.
