@@ -527,10 +527,11 @@ begin
     -- A full page may not be the last one.
     is_more := is_more or taken = most;
   end if;
-  answer := json_build_object(
-    'rows', coalesce(documents, '[]'), 'gone', gone || buried, 'whole', is_whole, 'resets', attached.resets,
-    'more', case when is_more then jsonb_build_object('until', until::text, 'after', jsonb_build_object(
-      'row', coalesce(last_row, after_row), 'grave', coalesce(last_grave, after_grave))) end);
+  -- Without the spaces of json_build_object: most answers are about many tables in which nothing has changed.
+  answer := format('{"rows":%s,"gone":%s,"whole":%s,"resets":%s,"more":%s}',
+    coalesce(documents, '[]'), gone || buried, to_json(is_whole), attached.resets,
+    case when is_more then jsonb_build_object('until', until::text, 'after', jsonb_build_object(
+      'row', coalesce(last_row, after_row), 'grave', coalesce(last_grave, after_grave))) else 'null' end);
 end
 $$;
 
@@ -845,7 +846,7 @@ as $$
 declare
   part record;
   attached tidelock.tables;
-  answer jsonb := jsonb_build_object('verdict', 'applied', 'version', pg_current_xact_id()::text);
+  done jsonb := jsonb_build_object('verdict', 'applied', 'version', pg_current_xact_id()::text);
   unsent text[];
   looked tidelock.verdict[];
   is_row_there boolean;
@@ -857,18 +858,19 @@ begin
     from unnest(applied) o join unnest(verdicts) v using (n) group by o.name, o.columns, o.action
   loop
     if part.action = 'delete' then
-      finished := finished || array(select (v.n, 'done', answer)::tidelock.verdict from unnest(part.verdicts) v);
+      finished := finished || array(select (v.n, 'done', done)::tidelock.verdict from unnest(part.verdicts) v);
       continue;
     end if;
     attached := tidelock.attached(part.name);
     unsent := array(
       select a.attname::text from pg_attribute a
-      where a.attrelid = attached.relation and a.attnum > 0 and a.attname <> all (part.columns));
+      where a.attrelid = attached.relation and a.attnum > 0 and not a.attisdropped and a.attname <> all (part.columns));
     -- Almost always everything that was sent is there as it was sent, and that is found out by one comparison.
     execute format($query$
       select array_agg((n, 'done', case
         when document is null then $3
-        when is_new and document - $4 = sent then $3 || jsonb_build_object('made', document - $5)
+        when is_new and document - $4 = sent then
+          case when $4 = '{tidelock_version}' then $3 else $3 || jsonb_build_object('made', document - $5) end
         else $3 || coalesce((
           select jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(document) c
           where c.key <> 'tidelock_version' and c.value is distinct from expected -> c.key having count(*) > 0), '{}') end)::tidelock.verdict),
@@ -882,7 +884,7 @@ begin
       $query$, 'n, bundle, name, action, key, base, document, columns, covers, digest',
       tidelock.full_name(attached.relation), tidelock.key_matches(attached), pg_current_xact_id(),
       case when attached.since < pg_current_xact_id() then attached.since::text else '0' end)
-    into looked, is_row_there using part.operations, part.verdicts, answer, unsent, part.columns || 'tidelock_version'::text;
+    into looked, is_row_there using part.operations, part.verdicts, done, unsent, part.columns || 'tidelock_version'::text;
     finished := finished || looked;
     is_complete := is_complete and is_row_there;
   end loop;
@@ -1055,7 +1057,8 @@ begin
 end
 $$;
 
--- Makes rows. What is made may not be readable to who made it, so it is counted, not returned.
+-- Makes rows. What is made may not be readable to who made it, so it is counted, not returned; and there is no "on
+-- conflict", which wants to read as well.
 create or replace function tidelock.create_rows(
   attached tidelock.tables, operations tidelock.operation[], written text[]
 ) returns tidelock.verdict[]
@@ -1065,36 +1068,28 @@ declare
   full_name text := tidelock.full_name(attached.relation);
   columns text[] := array(select unnest(written) union select unnest(attached.key));
   statement text := format('insert into %1$s (%2$s) overriding system value
-    select %3$s from unnest($1) o cross join lateral jsonb_populate_record(null::%1$s, o.document || %4$s) r
-    on conflict (%5$s) do nothing',
-    full_name, tidelock.columns(columns), tidelock.columns(columns, 'r.'), tidelock.key_expression(attached.key),
-    tidelock.columns(attached.key));
+    select %3$s from unnest($1) o cross join lateral jsonb_populate_record(null::%1$s, o.document || %4$s) r',
+    full_name, tidelock.columns(columns), tidelock.columns(columns, 'r.'), tidelock.key_expression(attached.key));
   made bigint;
-  there tidelock.verdict[];
-  missing tidelock.operation[];
+  there tidelock.verdict[] := '{}';
+  missing tidelock.operation[] := operations;
 begin
   begin
-    execute statement using operations;
+    execute statement using missing;
     get diagnostics made = row_count;
-    if made = cardinality(operations) then
-      return array(select (o.n, 'applied', null)::tidelock.verdict from unnest(operations) o);
-    end if;
-    raise exception 'not all were made' using errcode = 'TL101';
-  exception when sqlstate 'TL101' then
-    -- Taken back, to see what was there before. A key that comes twice is met by its own row the second time.
-    null;
+  exception when unique_violation then
+    -- Taken back, to see what was there before.
+    execute format('select coalesce(array_agg((o.n, ''conflict'',
+        jsonb_build_object(''verdict'', ''conflict'', ''row'', to_jsonb(t.*)))::tidelock.verdict), ''{}'')
+      from unnest($1) o join %s t on %s', full_name, tidelock.key_matches(attached)) into there using operations;
+    missing := array(select o from unnest(operations) o where o.n not in (select v.n from unnest(there) v) order by o.n);
+    execute statement using missing;
+    get diagnostics made = row_count;
   end;
-  execute format('select coalesce(array_agg((o.n, ''conflict'',
-      jsonb_build_object(''verdict'', ''conflict'', ''row'', to_jsonb(t.*)))::tidelock.verdict), ''{}'')
-    from unnest($1) o join %s t on %s', full_name, tidelock.key_matches(attached)) into there using operations;
-  missing := array(select o from unnest(operations) o where o.n not in (select v.n from unnest(there) v) order by o.n);
-  execute statement using missing;
-  get diagnostics made = row_count;
-  if made = cardinality(missing) then
-    return there || array(select (o.n, 'applied', null)::tidelock.verdict from unnest(missing) o);
+  if made < cardinality(missing) then
+    raise insufficient_privilege using message = 'a trigger does not let the row be made';
   end if;
-  -- One of them is there already and may not be seen; which one is found out by halves.
-  raise unique_violation using message = 'a row with this key is there already and may not be seen';
+  return there || array(select (o.n, 'applied', null)::tidelock.verdict from unnest(missing) o);
 end
 $$;
 
@@ -1119,6 +1114,15 @@ begin
 end
 $$;
 
+-- A database that was restored from a dump counts its transactions anew.
+update tidelock.kit set purged_before = '0' where purged_before > pg_current_xact_id();
+do $$
+begin
+  perform tidelock.attach(t.relation, t.owner, t.soft, t.shared) from tidelock.tables t
+  where t.since > pg_current_xact_id() and exists (select from pg_catalog.pg_class c where c.oid = t.relation);
+end
+$$;
+
 -- Who may call what: the functions that change the kit itself are its owner's.
 do $$
 declare
@@ -1129,8 +1133,3 @@ begin
   end loop;
 end
 $$;
-
--- A database that was restored from a dump counts its transactions anew.
-update tidelock.kit set purged_before = '0' where purged_before > pg_current_xact_id();
-select tidelock.attach(t.relation, t.owner, t.soft, t.shared) from tidelock.tables t
-where t.since > pg_current_xact_id() and exists (select from pg_catalog.pg_class c where c.oid = t.relation);

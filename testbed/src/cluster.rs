@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
+use crate::kit;
 use crate::postgres::Postgres;
 use crate::project::{Project, ProjectOptions};
 use crate::server::{Server, blocking};
@@ -53,6 +54,23 @@ impl Cluster {
 
     /// A project with a fresh database and a server in front of it.
     pub async fn project(self: &Arc<Self>, options: ProjectOptions) -> Result<Project> {
+        let (name, url) = self.copy_of_template().await?;
+        let database = Database::Address(url.clone());
+        if !options.kit.is_empty() {
+            kit::install(&database, &options.kit).await?;
+        }
+        let log = self.lock().folder().join(format!("{name}.log"));
+        Project::serve(options, json!({ "url": url }), log, database, Some(self.clone())).await
+    }
+
+    /// A fresh database without a server in front of it, for tests that speak SQL.
+    pub async fn database(self: &Arc<Self>) -> Result<OwnDatabase> {
+        let (_, url) = self.copy_of_template().await?;
+        Ok(OwnDatabase { url, cluster: self.clone() })
+    }
+
+    /// A new database's name and address.
+    async fn copy_of_template(&self) -> Result<(String, String)> {
         let number = self.projects.fetch_add(1, Ordering::Relaxed);
         let name = format!("project_{number}");
         {
@@ -60,8 +78,7 @@ impl Cluster {
             self.maintenance().script(&format!("create database {name} template {TEMPLATE}")).await?;
         }
         let url = self.url_of(&name);
-        let log = self.lock().folder().join(format!("{name}.log"));
-        Project::serve(options, json!({ "url": url }), log, Database::Address(url), Some(self.clone())).await
+        Ok((name, url))
     }
 
     /// Stops PostgreSQL at once, as a crash would: open transactions are lost, committed ones are not.
@@ -101,6 +118,33 @@ impl Cluster {
     fn lock(&self) -> std::sync::MutexGuard<'_, Postgres> {
         // A test that panicked while it held the lock left nothing half-done that matters.
         self.postgres.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A database of one's own on a cluster; dropping it removes it.
+pub struct OwnDatabase {
+    /// Its `postgres://` address.
+    pub url: String,
+    cluster: Arc<Cluster>,
+}
+
+impl OwnDatabase {
+    /// Another database that is restored from a dump of this one.
+    pub async fn restored(&self) -> Result<Self> {
+        let (cluster, url) = (self.cluster.clone(), self.url.clone());
+        let dump = blocking(move || cluster.lock().dump(&url)).await?;
+        let number = self.cluster.projects.fetch_add(1, Ordering::Relaxed);
+        let name = format!("project_{number}");
+        self.cluster.maintenance().script(&format!("create database {name} template template0")).await?;
+        let restored = Self { url: self.cluster.url_of(&name), cluster: self.cluster.clone() };
+        Database::Address(restored.url.clone()).script(&dump).await?;
+        Ok(restored)
+    }
+}
+
+impl Drop for OwnDatabase {
+    fn drop(&mut self) {
+        self.cluster.forget(&Database::Address(self.url.clone()));
     }
 }
 

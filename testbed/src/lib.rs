@@ -23,6 +23,7 @@ mod cluster;
 mod error;
 mod external;
 mod fault_proxy;
+pub mod kit;
 mod postgres;
 mod project;
 mod server;
@@ -30,7 +31,7 @@ mod session;
 mod sql;
 mod token;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, OwnDatabase};
 pub use error::{Error, Result};
 pub use fault_proxy::{Counts, Fault, FaultPlan, FaultProxy, Gate, HoldAt};
 pub use project::{Project, ProjectOptions};

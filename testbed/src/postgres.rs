@@ -95,6 +95,18 @@ impl Postgres {
         self.launch()
     }
 
+    /// A database as SQL, as `pg_dump` writes it.
+    pub(crate) fn dump(&self, database_url: &str) -> Result<String> {
+        let output = self.command("pg_dump").args(["--inserts", database_url]).output().context("run pg_dump")?;
+        if !output.status.success() {
+            let detail = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(Error::Start { what: "pg_dump", detail });
+        }
+        // Lines with a backslash are for psql alone.
+        let dump = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(dump.split_inclusive('\n').filter(|line| !line.starts_with('\\')).collect())
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.join(program));
         command.current_dir(&self.folder).stdin(Stdio::null());

@@ -8,6 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::cluster::{Cluster, no_cluster};
 use crate::error::{Context, Error, Result};
+use crate::kit::{self, Attached};
 use crate::server::{Server, schema_files};
 use crate::sql::Database;
 use crate::token;
@@ -29,6 +30,9 @@ pub struct ProjectOptions {
     pub keep_alive_ms: u32,
     /// How many database connections the server holds.
     pub pool_size: u32,
+    /// The tables that the server kit is installed for, before the server looks at the database; without any there
+    /// is no kit.
+    pub kit: Vec<Attached>,
 }
 
 impl Default for ProjectOptions {
@@ -39,6 +43,7 @@ impl Default for ProjectOptions {
             schemas: vec!["public".into()],
             keep_alive_ms: 75_000,
             pool_size: 10,
+            kit: Vec::new(),
         }
     }
 }
@@ -140,6 +145,12 @@ impl Project {
     /// Whether this is an external Supabase.
     pub fn is_external(&self) -> bool {
         self.server.is_none()
+    }
+
+    /// Installs the server kit and attaches these tables, each with the column that says whose a row is.
+    pub async fn install_kit(&self, tables: &[Attached]) -> Result<()> {
+        kit::install(&self.database, tables).await?;
+        self.sql("notify pgrst, 'reload schema'").await
     }
 
     /// Runs one or several SQL statements as the database's owner.

@@ -13,6 +13,7 @@ mod command_line_synced;
 mod conflicts;
 mod kill;
 mod kit;
+mod kit_sql;
 mod lost_answers;
 mod outages;
 mod paging;

@@ -1,0 +1,24 @@
+//! The server kit (`supabase/kit.sql`) in a project's database.
+
+use crate::error::{Context, Result};
+use crate::sql::Database;
+
+const KIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../supabase/kit.sql");
+
+/// A table to attach, and the column that says whose a row is.
+pub type Attached = (&'static str, Option<&'static str>);
+
+/// Installs the kit and attaches these tables.
+pub(crate) async fn install(database: &Database, tables: &[Attached]) -> Result<()> {
+    database.script(&script()?).await?;
+    for (table, owner) in tables {
+        let owner = owner.map_or_else(|| "null".to_owned(), |owner| format!("'{owner}'"));
+        database.script(&format!("select tidelock.attach('{table}', owner => {owner})")).await?;
+    }
+    Ok(())
+}
+
+/// The kit as SQL.
+pub fn script() -> Result<String> {
+    std::fs::read_to_string(KIT).context("read the server kit")
+}
