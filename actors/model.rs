@@ -180,6 +180,8 @@ pub struct Operation {
 pub struct Outgoing {
     /// The operations that this one stands for; a verdict settles exactly these.
     pub covers: Vec<Sequence>,
+    /// The local transactions that made them.
+    pub transactions: Vec<i64>,
     /// The record.
     pub id: RecordId,
     /// What is asked.
@@ -243,6 +245,9 @@ pub enum FaultKind {
     Doubtful,
     /// The collection does not fit the server's schema: the collection pauses.
     Schema,
+    /// The server is another one than the store knows, or an earlier state of it: nothing moves until somebody accepts
+    /// it (H40).
+    Replaced,
 }
 
 /// A failure with everything that somebody needs to understand it.
@@ -274,7 +279,7 @@ impl Fault {
     pub fn concerns_everything(&self) -> bool {
         match self.kind {
             FaultKind::Transient => !self.is_of_one_statement(),
-            FaultKind::Unauthorized => true,
+            FaultKind::Unauthorized | FaultKind::Replaced => true,
             FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
         }
     }

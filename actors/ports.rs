@@ -88,6 +88,8 @@ pub struct Base {
 pub trait Remote: Send + Sync {
     /// Sends a batch, in order; each operation has its verdict at the same place.
     fn push(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Pushed>;
+    /// Whether what was saved together takes effect together or not at all.
+    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>>;
     /// Fetches the next page after `have`.
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>>;
     /// Reads rows by key; a key without a visible row answers `Gone`.
@@ -100,6 +102,8 @@ pub trait Remote: Send + Sync {
     fn keys(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>>;
     /// The smallest request that tells whether the server is there and takes the credentials.
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>>;
+    /// How the server is talked to, by the name that the configuration gives it.
+    fn mode(&self) -> &'static str;
     /// Whether deletions have to be found by listing keys.
     fn needs_listing(&self) -> bool;
     /// Whether requests carry an access token beside the project's key.

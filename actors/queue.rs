@@ -27,7 +27,10 @@ const BOUNDARIES: &str = "leased together";
 /// A new round begins: earlier leases have ended.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct BeginRound;
+pub struct BeginRound {
+    /// Whether the server applies a transaction whole or not at all.
+    pub keeps_transactions: bool,
+}
 
 /// Asks for the next batch.
 #[derive(Message)]
@@ -239,7 +242,8 @@ impl Supervised for Queue {
 impl Handler<BeginRound> for Queue {
     type Result = ();
 
-    fn handle(&mut self, _: BeginRound, _: &mut Self::Context) {
+    fn handle(&mut self, round: BeginRound, _: &mut Self::Context) {
+        self.outbox.keep_transactions(round.keeps_transactions);
         self.outbox.begin_round(now());
     }
 }

@@ -184,7 +184,8 @@ impl Progress<'_> {
     /// conflicts, and operations that waited for one that is through now. While a batch is on its way, the one
     /// before it is settled and the next one is leased; batches themselves go one after another.
     async fn push(&mut self, round: Round) -> Result<(), Cut> {
-        self.crew.queue.ask_soon(BeginRound).await?;
+        let keeps_transactions = in_time(self.crew.remote.keeps_transactions()).await??;
+        self.crew.queue.ask_soon(BeginRound { keeps_transactions }).await?;
         let (mut limit, mut ends) = (round.batch_size, 0);
         let mut answered: Answered = Vec::new();
         let mut leased = self.lease(limit, BTreeSet::new()).await?;

@@ -179,6 +179,7 @@ impl SyncScheduler {
             State::Waiting { .. } => SyncPhase::Idle,
             State::Running { .. } => SyncPhase::Syncing,
             State::Offline { .. } => SyncPhase::Offline,
+            State::Unauthorized { fault, .. } if fault.kind == FaultKind::Replaced => SyncPhase::Paused,
             State::Unauthorized { .. } => SyncPhase::NeedsAuth,
             State::Paused => SyncPhase::Paused,
         };

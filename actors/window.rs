@@ -54,6 +54,7 @@ pub async fn outfit(reader: Arc<dyn Reader>, batch: Vec<Coalesced>) -> Result<Ve
     let outgoing = |(one, base): (Coalesced, Base)| {
         one.action.map(|action| Outgoing {
             covers: one.covers,
+            transactions: one.transactions,
             id: one.id,
             action,
             patch: one.patch,

@@ -142,7 +142,11 @@ impl From<Fault> for Error {
         match fault.kind {
             FaultKind::Unauthorized => Self::Unauthorized(fault),
             FaultKind::Transient => Self::Unreachable(fault),
-            FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => Self::Remote(fault),
+            FaultKind::Ordering
+            | FaultKind::Refused
+            | FaultKind::Doubtful
+            | FaultKind::Schema
+            | FaultKind::Replaced => Self::Remote(fault),
         }
     }
 }

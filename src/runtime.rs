@@ -58,7 +58,6 @@ pub(crate) struct Equipment {
     pub ports: Ports,
     pub config: Config,
     pub rules: Arc<[CollectionRules]>,
-    pub mode: &'static str,
     pub seed: u64,
 }
 
@@ -121,7 +120,7 @@ async fn live(
 }
 
 async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
-    let Equipment { store, ports, config, rules, mode, seed } = equipment;
+    let Equipment { store, ports, config, rules, seed } = equipment;
     let (counts, watched_counts) = watch::channel(store.counts().clone());
     let (outbox, outbox_turns) = watch::channel(0);
     let (changes, _) = broadcast::channel(WATCH_BACKLOG);
@@ -166,7 +165,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
             (sync.name(), sync.watch_health()),
         ],
         collections: rules.iter().map(|rule| rule.name.to_string()).collect(),
-        mode,
+        remote: ports.remote.clone(),
     };
     let status = publish_status(sources.clone());
     nudge_when_there_is_something_to_send(outbox_turns, sync.clone());

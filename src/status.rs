@@ -1,12 +1,14 @@
 //! The status: one snapshot, put together from the exact counts, the scheduler and the parts' health.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::select_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::model::Counts;
+use tidelock_actors::ports::Remote;
 use tidelock_actors::status::{SyncPhase, SyncStatus};
 use tidelock_actors::supervisor::Health;
 use tokio::sync::watch;
@@ -95,7 +97,7 @@ pub(crate) struct StatusSources {
     pub sync: watch::Receiver<SyncStatus>,
     pub parts: Vec<(&'static str, watch::Receiver<Health>)>,
     pub collections: Vec<String>,
-    pub mode: &'static str,
+    pub remote: Arc<dyn Remote>,
 }
 
 impl StatusSources {
@@ -122,7 +124,7 @@ impl StatusSources {
             last_error: sync.last_error,
             stalled_since: sync.stalled_since_ms.and_then(time),
             next_round_at: sync.next_round_ms.and_then(time),
-            mode: self.mode.to_owned(),
+            mode: self.remote.mode().to_owned(),
             collections,
             parts,
         }

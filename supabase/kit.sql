@@ -55,17 +55,20 @@ create table if not exists tidelock.tombstones (
   primary key (relation, version, key)
 );
 
--- What took effect: one row an operation, written in the transaction that performed it.
+-- What took effect: one row a batch, written in the transaction that performed it.
 create table if not exists tidelock.ledger (
-  actor    text not null,
-  client   text not null,
-  epoch    text not null,
-  sequence bigint not null,
-  -- Of what the operation asked, so that a copied device that uses the same numbers is found out.
-  digest   text not null,
-  version  xid8 not null,
-  at       timestamptz not null default now(),
-  primary key (actor, client, epoch, sequence)
+  actor     text not null,
+  client    text not null,
+  epoch     text not null,
+  -- The lowest and the highest of the operations' numbers.
+  first     bigint not null,
+  last      bigint not null,
+  sequences bigint[] not null,
+  -- Of what each operation asked, so that a copied device that uses the same numbers is found out.
+  digests   bigint[] not null,
+  version   xid8 not null,
+  at        timestamptz not null default now(),
+  primary key (actor, client, epoch, last)
 );
 create index if not exists ledger_at on tidelock.ledger using brin (at);
 
@@ -105,12 +108,18 @@ as $$
   where d.datname = current_database()
 $$;
 
--- An attached table, by the name that a device knows it by; null where there is none.
+-- An attached table, by the name that a device knows it by, quoted or not; null where there is none.
 create or replace function tidelock.attached(name text) returns tidelock.tables
 language sql stable security definer set search_path = ''
 as $$
-  select t from tidelock.tables t
-  where t.relation = to_regclass(case when name like '%.%' then name else 'public.' || name end)
+  select t
+  from tidelock.tables t
+    join pg_catalog.pg_class c on c.oid = t.relation
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where $1 in (n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname))
+    or n.nspname = 'public' and $1 in (c.relname, quote_ident(c.relname))
+  order by n.nspname = 'public' and $1 = c.relname
+  limit 1
 $$;
 
 -- A table's name with its schema, quoted where it needs to be.
@@ -130,13 +139,31 @@ as $$
               else (select jsonb_agg(document -> k order by at) from unnest(key) with ordinality as u (k, at))::text end
 $$;
 
--- The other way round: the key's columns as a document.
-create or replace function tidelock.key_document(text_key text, key text[]) returns jsonb
+-- The other way round, as an expression: the key's columns as a document, from the text `o.key`.
+create or replace function tidelock.key_expression(key text[]) returns text
 language sql immutable set search_path = ''
 as $$
-  select case when cardinality(key) = 1 then jsonb_build_object(key[1], text_key)
-              else (select jsonb_object_agg(k, text_key::jsonb -> (at - 1)::integer)
+  select case when cardinality(key) = 1 then format('jsonb_build_object(%L, o.key)', key[1])
+              else (select format('jsonb_build_object(%s)', string_agg(format('%L, o.key::jsonb -> %s', k, at - 1), ', '))
                     from unnest(key) with ordinality as u (k, at)) end
+$$;
+
+-- The values of a key, from its text as an expression, each with the type of its column.
+create or replace function tidelock.key_values(attached tidelock.tables, text_key text) returns text[]
+language sql stable set search_path = ''
+as $$
+  select array_agg(format(case when cardinality(attached.key) = 1 then '%s::%s' else '(%s::jsonb ->> %3$s)::%2$s' end,
+    text_key, format_type(a.atttypid, a.atttypmod), k.at - 1) order by k.at)
+  from unnest(attached.key) with ordinality as k (name, at)
+    join pg_catalog.pg_attribute a on a.attrelid = attached.relation and a.attname = k.name
+$$;
+
+-- The condition that a row is the one that the text `o.key` names. Written so that an index finds it.
+create or replace function tidelock.key_matches(attached tidelock.tables, prefix text default 't.') returns text
+language sql stable set search_path = ''
+as $$
+  select string_agg(format('%s%I = %s', prefix, k, v), ' and ')
+  from unnest(attached.key, tidelock.key_values(attached, 'o.key')) as u (k, v)
 $$;
 
 -- Triggers of attached tables -----------------------------------------------------------------------------------------
@@ -158,7 +185,7 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   insert into tidelock.tombstones (relation, key, owner)
-  select tg_relid, tidelock.key_of(to_jsonb(g), tg_argv[1:]), to_jsonb(g) ->> nullif(tg_argv[0], '')
+  select tg_relid, tidelock.key_of(to_jsonb(g.*), tg_argv[1:]), to_jsonb(g.*) ->> nullif(tg_argv[0], '')
   from gone g
   on conflict do nothing;
   return null;
@@ -198,6 +225,8 @@ create or replace function tidelock.attach(
   relation regclass, owner text default null, soft text default null, shared boolean default null
 ) returns void
 language plpgsql set search_path = '' set client_min_messages = warning
+-- While it waits for the table, everybody else waits behind it: it rather fails, to be run again.
+set lock_timeout = '2s'
 as $$
 declare
   name text := tidelock.full_name(relation);
@@ -210,20 +239,28 @@ begin
   from pg_catalog.pg_index i
     cross join lateral unnest(i.indkey::smallint[]) with ordinality as k (number, at)
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
-  where i.indrelid = attach.relation and i.indisprimary;
+  where i.indrelid = attach.relation and i.indisprimary and k.at <= i.indnkeyatts;
   if primary_key is null then
     raise exception 'tidelock: the table % has no primary key', name
       using hint = 'Devices know a row by its key; add a primary key and attach the table again.';
   end if;
   perform tidelock.demand_column(relation, owner);
   perform tidelock.demand_column(relation, soft);
+  if exists (
+    select from pg_catalog.pg_attribute a where a.attrelid = attach.relation and a.attname = attach.soft
+      and a.atttypid not in ('timestamptz'::regtype, 'timestamp'::regtype))
+  then
+    raise exception 'tidelock: the column % of % is not a time', soft, name
+      using hint = 'Rows are marked as deleted with the time at which they were.';
+  end if;
   shared := coalesce(shared, not (select relrowsecurity from pg_catalog.pg_class where oid = attach.relation));
 
   select t.since into base from tidelock.tables t where t.relation = attach.relation;
-  -- A database that was restored counts its transactions anew.
   if base is null or base > pg_current_xact_id() then
+    -- New here, or restored into a database that counts its transactions anew: what the rows carry means nothing here.
+    execute format('alter table %s drop column if exists tidelock_version', name);
+    delete from tidelock.tombstones g where g.relation = attach.relation;
     base := pg_current_xact_id();
-    execute format('drop index if exists %s', tidelock.index_of(relation));
   end if;
   execute format('alter table %s add column if not exists tidelock_version xid8 not null default %L', name, base);
   execute format('create index if not exists %I on %s (tidelock_version, %s) where tidelock_version > %L::xid8',
@@ -267,14 +304,6 @@ create or replace function tidelock.columns(names text[], prefix text default ''
 language sql immutable set search_path = ''
 as $$
   select string_agg(prefix || quote_ident(name), ', ' order by at) from unnest(names) with ordinality as u (name, at)
-$$;
-
-create or replace function tidelock.index_of(relation regclass) returns text
-language sql stable set search_path = ''
-as $$
-  select format('%I.%I', n.nspname, 'tidelock_' || relation::oid)
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where c.oid = relation
 $$;
 
 -- Takes a table out: everything that `attach` gave it is taken away.
@@ -322,7 +351,7 @@ begin
   with purged as (
     delete from tidelock.tombstones where at < now() - settings.retention returning version
   )
-  select version into newest from purged order by version desc limit 1;
+  select (version::text::numeric + 1)::text::xid8 into newest from purged order by version desc limit 1;
   delete from tidelock.ledger where at < now() - settings.retention;
   update tidelock.kit
   set tidied = now(), purged_before = case when newest > purged_before then newest else purged_before end;
@@ -337,14 +366,21 @@ create or replace function tidelock.graves(
 ) returns table (version xid8, key text)
 language sql stable security definer set search_path = ''
 as $$
+  -- The two places where new ones can stand, as for the rows: each is found in the index.
+  with new as (
+    (select g.* from tidelock.tombstones g
+     where g.relation = graves.relation
+       and g.version >= pg_snapshot_xmax(since) and g.version < pg_snapshot_xmax(until)
+       and (after_version is null or (g.version, g.key) > (after_version, after_key)))
+    union all
+    (select g.* from tidelock.tombstones g
+     where g.relation = graves.relation and g.version = any (array(select pg_snapshot_xip(since)))
+       and (after_version is null or (g.version, g.key) > (after_version, after_key)))
+  )
   select g.version, g.key
-  from tidelock.tombstones g
-  where g.relation = graves.relation
-    and g.version >= pg_snapshot_xmin(since)
-    and not pg_visible_in_snapshot(g.version, since)
-    and pg_visible_in_snapshot(g.version, until)
+  from new g
+  where pg_visible_in_snapshot(g.version, until)
     and g.version <> all (without)
-    and (after_version is null or (g.version, g.key) > (after_version, after_key))
     and (g.owner = nullif(tidelock.actor(), '')
       or tidelock.sees_all()
       or exists (select from tidelock.tables t where t.relation = graves.relation and t.shared))
@@ -399,7 +435,7 @@ $$;
 -- its entry to go on. All of it is one statement, so it is one snapshot: what a transaction wrote is here whole, or not
 -- at all.
 create or replace function public.tidelock_changes(
-  since text default null, collections jsonb default '[]', "limit" integer default 5000, own text[] default '{}'
+  since text default null, collections jsonb default '[]', page_rows integer default 5000, own text[] default '{}'
 ) returns json
 language plpgsql stable set search_path = public, extensions, pg_temp
 as $$
@@ -408,7 +444,7 @@ declare
   entry jsonb;
   answers json[] := '{}';
   one json;
-  room integer := greatest("limit", 1);
+  room integer := greatest(page_rows, 1);
   rows_in_it integer;
   code text;
   words text;
@@ -419,9 +455,11 @@ begin
       from tidelock.changes_of(entry, coalesce(entry ->> 'since', since)::pg_snapshot, now_visible, room, own::xid8[]) c;
       room := greatest(room - rows_in_it, 0);
     exception
+      when transaction_rollback or lock_not_available or insufficient_resources or operator_intervention
+        or system_error then
+        raise;
       -- One table that is gone, was changed or may not be read does not stand in the way of the others.
-      when undefined_table or undefined_column or insufficient_privilege or datatype_mismatch
-        or invalid_parameter_value or invalid_text_representation or undefined_function then
+      when others then
         get stacked diagnostics code = returned_sqlstate, words = message_text;
         one := json_build_object('error', json_build_object('code', code, 'message', words));
     end;
@@ -478,13 +516,16 @@ begin
       into buried, last_grave
       from tidelock.graves(
         attached.relation, since, until, own, (after_grave ->> 0)::xid8, after_grave ->> 1, most) g;
-      -- What was deleted and made again is among the rows.
-      execute format('select coalesce(jsonb_agg(key), ''[]'') from jsonb_array_elements_text(%L) key
-        where not exists (select from %s t where %s = key)',
-        buried, tidelock.full_name(attached.relation), tidelock.text_key(attached.key)) into buried;
+      is_more := jsonb_array_length(buried) = most;
+      if buried <> '[]' then
+        -- What was deleted and made again is among the rows.
+        execute format('select coalesce(jsonb_agg(o.key), ''[]'') from jsonb_array_elements_text($1) as o (key)
+          where not exists (select from %s t where %s)',
+          tidelock.full_name(attached.relation), tidelock.key_matches(attached)) into buried using buried;
+      end if;
     end if;
     -- A full page may not be the last one.
-    is_more := taken = most or last_grave is not null and jsonb_array_length(buried) = most;
+    is_more := is_more or taken = most;
   end if;
   answer := json_build_object(
     'rows', coalesce(documents, '[]'), 'gone', gone || buried, 'whole', is_whole, 'resets', attached.resets,
@@ -510,7 +551,7 @@ as $$
 declare
   key text := tidelock.columns(attached.key, 't.');
   belongs text := tidelock.condition(entry -> 'filter');
-  document text := 'row_to_json(t)';
+  document text := 'row_to_json(t.*)';
   after_key text;
   rows_of text;
   bounds text;
@@ -519,16 +560,12 @@ begin
     belongs := belongs || format(' and t.%I is null', attached.soft);
   end if;
   if jsonb_array_length(entry -> 'columns') > 0 then
-    select format('(select row_to_json(c) from (select %s, t.tidelock_version) c)', tidelock.columns(array_agg(c), 't.'))
+    select format('(select row_to_json(c.*) from (select %s, t.tidelock_version) c)', tidelock.columns(array_agg(c), 't.'))
     into document
     from (select jsonb_array_elements_text(entry -> 'columns') union select unnest(attached.key)) as wanted (c);
   end if;
   if after_row ->> 1 is not null then
-    select string_agg(format('%L::%s', d.value ->> k.name, format_type(a.atttypid, a.atttypmod)), ', ' order by k.at)
-    into after_key
-    from (select tidelock.key_document(after_row ->> 1, attached.key)) as d (value)
-      cross join unnest(attached.key) with ordinality as k (name, at)
-      join pg_catalog.pg_attribute a on a.attrelid = attached.relation and a.attname = k.name;
+    after_key := array_to_string(tidelock.key_values(attached, quote_literal(after_row ->> 1)), ', ');
   end if;
   rows_of := format(
     'select t.tidelock_version as version, %s as key, coalesce(%s, false) as matches, %s as document, row(%s) as sort_key
@@ -539,9 +576,10 @@ begin
   end if;
   -- New is what is visible now and was not then: what has begun since, and what was open then. Each of the two finds its
   -- place in the index; asked for together they would not.
-  bounds := format('t.tidelock_version > %L::xid8 and pg_visible_in_snapshot(t.tidelock_version, %L)
+  bounds := format('t.tidelock_version > %L::xid8 and t.tidelock_version < %L::xid8 and pg_visible_in_snapshot(t.tidelock_version, %L)
      and t.tidelock_version <> all (%L::xid8[]) and %s order by t.tidelock_version, %s limit %s',
-    case when attached.since < pg_snapshot_xmax(until) then attached.since::text else '0' end, until, own,
+    case when attached.since < pg_snapshot_xmax(until) then attached.since::text else '0' end,
+    pg_snapshot_xmax(until), until, own,
     case when after_key is null then 'true'
          else format('(t.tidelock_version, %s) > (%L::xid8, %s)', key, after_row ->> 0, after_key) end, key, most);
   return format(
@@ -632,6 +670,21 @@ $$;
 
 -- Writing --------------------------------------------------------------------------------------------------------------
 
+-- An operation of a batch, taken apart once. `bundle` is the number of the first operation of its group.
+-- A verdict: its answer is what the device gets; of an update that was applied it is the row as it was, until the end.
+do $$
+begin
+  if to_regtype('tidelock.operation') is null then
+    create type tidelock.operation as (
+      n integer, bundle integer, name text, action text, key text, base xid8, document jsonb, columns text[],
+      covers bigint[], digest bigint);
+  end if;
+  if to_regtype('tidelock.verdict') is null then
+    create type tidelock.verdict as (n integer, kind text, answer jsonb);
+  end if;
+end
+$$;
+
 -- Takes a batch of operations of one device: an array of
 --   {"group", "table", "action": "create"|"update"|"delete", "key", "base": version, "set": {column: value}, "covers": [sequence]}
 -- in the order in which they are to happen. Operations of one `group` take effect together or not at all. A create needs
@@ -648,8 +701,10 @@ returns jsonb
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
-  operations jsonb;
-  verdicts jsonb;
+  operations tidelock.operation[];
+  verdicts tidelock.verdict[];
+  applied tidelock.operation[];
+  is_alone boolean;
 begin
   if server is distinct from null and server <> tidelock.epoch() then
     raise exception 'this is another database than the one that the device knows, or an earlier state of it'
@@ -657,60 +712,81 @@ begin
   end if;
   -- Two sendings of one batch come one after the other.
   perform pg_advisory_xact_lock(hashtextextended(tidelock.actor() || ':' || client, 0));
-  select coalesce(jsonb_agg(o || jsonb_build_object('n', at - 1, 'digest', tidelock.digest(o)) order by at), '[]')
-  into operations
-  from jsonb_array_elements(batch) with ordinality as b (o, at);
+  operations := tidelock.operations(batch);
   verdicts := tidelock.recorded(client, epoch, operations);
-  verdicts := verdicts || tidelock.apply((
-    select coalesce(jsonb_agg(o order by o -> 'n'), '[]') from jsonb_array_elements(operations) o
-    where not exists (select from jsonb_array_elements(verdicts) v where v -> 'n' = o -> 'n')));
-  perform tidelock.record(client, epoch, operations, verdicts);
+  verdicts := verdicts || tidelock.apply(case when verdicts = '{}' then operations else array(
+    select o from unnest(operations) o where o.n not in (select v.n from unnest(verdicts) v) order by o.n) end);
+  applied := case when exists (select from unnest(verdicts) v where v.kind <> 'applied') then array(
+    select o from unnest(operations) o join unnest(verdicts) v using (n) where v.kind = 'applied' order by o.n)
+    else operations end;
+  is_alone := tidelock.is_alone(applied);
+  select m.finished, is_alone and m.is_complete into verdicts, is_alone from tidelock.look(applied, verdicts) m;
+  perform tidelock.record(client, epoch, applied);
   return jsonb_build_object(
     'epoch', tidelock.epoch(), 'now', to_jsonb(clock_timestamp()), 'version', pg_current_xact_id()::text,
-    'alone', tidelock.is_alone(operations, verdicts),
-    'verdicts', (select coalesce(jsonb_agg(v - 'n' order by v -> 'n'), '[]') from jsonb_array_elements(verdicts) v));
+    'alone', is_alone,
+    'verdicts', (select coalesce(jsonb_agg(v.answer order by v.n), '[]') from unnest(verdicts) v));
 end
 $$;
 
-create or replace function tidelock.digest(operation jsonb) returns text
+-- The digest is of what an operation asks.
+create or replace function tidelock.operations(batch jsonb) returns tidelock.operation[]
 language sql immutable set search_path = ''
 as $$
-  select md5(concat_ws('|', operation ->> 'table', operation ->> 'action', operation ->> 'key', operation -> 'set'))
+  select coalesce(array_agg((
+      o.n, o.bundle, o."table", o.action, o.key, o.base, o.document,
+      case when o.action <> 'delete' then array(select jsonb_object_keys(o.document)) end, o.covers,
+      hashtextextended(concat_ws('|', o."table", o.action, o.key, jsonb_hash_extended(o.document, 0)), 0)
+    )::tidelock.operation order by o.n), '{}')
+  from (
+    select at - 1 as n, min(at - 1) over (partition by o -> 'group') as bundle, o ->> 'table' as "table",
+      o ->> 'action' as action, o ->> 'key' as key, (o ->> 'base')::xid8 as base,
+      coalesce(nullif(o -> 'set', 'null'), '{}') as document,
+      array(select c::bigint from jsonb_array_elements_text(o -> 'covers') c) as covers
+    from jsonb_array_elements(batch) with ordinality as b (o, at)) o
 $$;
 
 -- The verdicts on operations that have taken effect before.
-create or replace function tidelock.recorded(client text, epoch text, operations jsonb) returns jsonb
+create or replace function tidelock.recorded(client text, epoch text, operations tidelock.operation[])
+returns tidelock.verdict[]
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-  verdicts jsonb;
+  lowest bigint;
+  highest bigint;
+  verdicts tidelock.verdict[];
 begin
-  select coalesce(jsonb_agg(distinct case
-      when l.digest = o ->> 'digest' then
-        jsonb_build_object('n', o -> 'n', 'verdict', 'applied', 'version', l.version::text, 'again', true)
-      else jsonb_build_object('n', o -> 'n', 'verdict', 'refused', 'status', 409, 'code', 'TL002', 'message',
+  select min(c), max(c) into lowest, highest from unnest(operations) o cross join unnest(o.covers) c;
+  with known as materialized (
+    select s.sequence, s.digest, l.version
+    from tidelock.ledger l cross join unnest(l.sequences, l.digests) as s (sequence, digest)
+    where l.actor = tidelock.actor() and l.client = recorded.client and l.epoch = recorded.epoch
+      and l.last >= lowest and l.first <= highest
+  ), met as (
+    select o.n, bool_and(k.digest = o.digest) as is_same, min(k.version::text) as version
+    from known k join (select o.n, o.digest, c from unnest(operations) o cross join unnest(o.covers) c) o on o.c = k.sequence
+    group by o.n
+  )
+  select array_agg((n, 'recorded', case
+      when is_same then jsonb_build_object('verdict', 'applied', 'version', version, 'again', true)
+      else jsonb_build_object('verdict', 'refused', 'status', 409, 'code', 'TL002', 'message',
         'this number was used for another operation: two copies of one store are sending',
-        'hint', 'Give one of them an identity of its own by restoring it as a copy.') end), '[]')
-  into verdicts
-  from jsonb_array_elements(operations) o
-    cross join jsonb_array_elements_text(o -> 'covers') c
-    join tidelock.ledger l on l.actor = tidelock.actor() and l.client = recorded.client
-      and l.epoch = recorded.epoch and l.sequence = c::bigint;
-  return verdicts;
+        'hint', 'Give one of them an identity of its own by restoring it as a copy.') end)::tidelock.verdict)
+  into verdicts from met;
+  return coalesce(verdicts, '{}');
 end
 $$;
 
 -- Writes down what has taken effect now.
-create or replace function tidelock.record(client text, epoch text, operations jsonb, verdicts jsonb) returns void
+create or replace function tidelock.record(client text, epoch text, applied tidelock.operation[]) returns void
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  insert into tidelock.ledger (actor, client, epoch, sequence, digest, version)
-  select tidelock.actor(), record.client, record.epoch, c::bigint, o ->> 'digest', (v ->> 'version')::xid8
-  from jsonb_array_elements(verdicts) v
-    join jsonb_array_elements(operations) o on o -> 'n' = v -> 'n'
-    cross join jsonb_array_elements_text(o -> 'covers') c
-  where v ->> 'verdict' = 'applied' and not v ? 'again';
+  insert into tidelock.ledger (actor, client, epoch, first, last, sequences, digests, version)
+  select tidelock.actor(), record.client, record.epoch, min(c), max(c), array_agg(c), array_agg(o.digest),
+    pg_current_xact_id()
+  from unnest(applied) o cross join unnest(o.covers) c
+  having count(*) > 0;
   if exists (select from tidelock.kit where tidied < now() - interval '1 hour') then
     perform tidelock.tidy();
   end if;
@@ -719,32 +795,39 @@ $$;
 
 -- Whether no row of an attached table carries this transaction's number but those that were asked for: triggers may have
 -- written others.
-create or replace function tidelock.is_alone(operations jsonb, verdicts jsonb) returns boolean
+create or replace function tidelock.is_alone(applied tidelock.operation[]) returns boolean
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-  attached tidelock.tables;
-  asked bigint;
-  found bigint;
+  part record;
+  found_rows bigint;
+  found_graves bigint;
 begin
-  for attached in select * from tidelock.tables loop
-    select count(*) into asked
-    from jsonb_array_elements(verdicts) v join jsonb_array_elements(operations) o on o -> 'n' = v -> 'n'
-    where v ->> 'verdict' = 'applied' and not v ? 'again' and o ->> 'action' <> 'delete'
-      and tidelock.attached(o ->> 'table') = attached;
+  for part in
+    with asked as (
+      select (tidelock.attached(a.name)).relation as relation,
+        coalesce(sum(a.many) filter (where a.action <> 'delete'), 0) as written,
+        coalesce(sum(a.many) filter (where a.action = 'delete'), 0) as deleted
+      from (select o.name, o.action, count(*) as many from unnest(applied) o group by 1, 2) a group by 1
+    )
+    select t.relation, t.since, t.soft is not null as is_soft, coalesce(a.written, 0) as written,
+      coalesce(a.deleted, 0) as deleted
+    from tidelock.tables t join pg_catalog.pg_class c on c.oid = t.relation left join asked a using (relation)
+    -- Tables in which this session has written nothing lately need no look.
+    where a.relation is not null or not current_setting('track_counts')::boolean
+      or pg_stat_get_xact_tuples_inserted(t.relation) + pg_stat_get_xact_tuples_updated(t.relation)
+         + pg_stat_get_xact_tuples_deleted(t.relation) > 0
+  loop
     execute format('select count(*) from (select from %s where tidelock_version = %L::xid8 and tidelock_version > %L::xid8 limit %s) t',
-      tidelock.full_name(attached.relation), pg_current_xact_id(),
-      case when attached.since < pg_current_xact_id() then attached.since::text else '0' end, asked + 1) into found;
-    if found <> asked then
-      return false;
-    end if;
-    select count(*) into asked
-    from jsonb_array_elements(verdicts) v join jsonb_array_elements(operations) o on o -> 'n' = v -> 'n'
-    where v ->> 'verdict' = 'applied' and not v ? 'again' and o ->> 'action' = 'delete'
-      and tidelock.attached(o ->> 'table') = attached;
-    select count(*) into found
-    from tidelock.tombstones g where g.relation = attached.relation and g.version = pg_current_xact_id();
-    if found > asked then
+      tidelock.full_name(part.relation), pg_current_xact_id(),
+      case when part.since < pg_current_xact_id() then part.since::text else '0' end,
+      part.written + part.deleted + 1) into found_rows;
+    select count(*) into found_graves
+    from tidelock.tombstones g where g.relation = part.relation and g.version = pg_current_xact_id();
+    -- A deletion of what was gone already writes nothing, and what was written may be deleted again.
+    if found_rows > part.written + (case when part.is_soft then part.deleted else 0 end)
+      or found_graves > (case when part.is_soft then 0 else part.deleted end)
+    then
       return false;
     end if;
   end loop;
@@ -752,212 +835,288 @@ begin
 end
 $$;
 
--- Performs operations and answers a verdict each. All of them together first; where something is in the way, what is
--- guilty is found by halves, and everything else takes effect.
-create or replace function tidelock.apply(operations jsonb) returns jsonb
+-- Finishes the verdicts on what was applied, when all of it and all that triggers do is done: what is in those rows now.
+-- `is_complete` says whether each of them was found and may be read.
+create or replace function tidelock.look(
+  applied tidelock.operation[], verdicts tidelock.verdict[], out finished tidelock.verdict[], out is_complete boolean
+)
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
-  verdicts jsonb;
-  torn jsonb;
-  groups jsonb;
-  half integer;
+  part record;
+  attached tidelock.tables;
+  answer jsonb := jsonb_build_object('verdict', 'applied', 'version', pg_current_xact_id()::text);
+  unsent text[];
+  looked tidelock.verdict[];
+  is_row_there boolean;
+begin
+  finished := array(select v from unnest(verdicts) v where v.kind <> 'applied');
+  is_complete := true;
+  for part in
+    select o.name, o.columns, o.action, array_agg(o order by o.n) as operations, array_agg(v order by o.n) as verdicts
+    from unnest(applied) o join unnest(verdicts) v using (n) group by o.name, o.columns, o.action
+  loop
+    if part.action = 'delete' then
+      finished := finished || array(select (v.n, 'done', answer)::tidelock.verdict from unnest(part.verdicts) v);
+      continue;
+    end if;
+    attached := tidelock.attached(part.name);
+    unsent := array(
+      select a.attname::text from pg_attribute a
+      where a.attrelid = attached.relation and a.attnum > 0 and a.attname <> all (part.columns));
+    -- Almost always everything that was sent is there as it was sent, and that is found out by one comparison.
+    execute format($query$
+      select array_agg((n, 'done', case
+        when document is null then $3
+        when is_new and document - $4 = sent then $3 || jsonb_build_object('made', document - $5)
+        else $3 || coalesce((
+          select jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(document) c
+          where c.key <> 'tidelock_version' and c.value is distinct from expected -> c.key having count(*) > 0), '{}') end)::tidelock.verdict),
+        coalesce(bool_and(document is not null), true)
+      from (
+        select o.n, to_jsonb(t.*) as document, o.document as sent, o.answer is null as is_new,
+          case when o.answer is null then o.document else o.answer || o.document end as expected
+        from unnest($1, $2) as o (%1$s, verdict_n, kind, answer)
+          left join %2$s t on %3$s and t.tidelock_version = %4$L::xid8 and t.tidelock_version > %5$L::xid8
+        offset 0) found
+      $query$, 'n, bundle, name, action, key, base, document, columns, covers, digest',
+      tidelock.full_name(attached.relation), tidelock.key_matches(attached), pg_current_xact_id(),
+      case when attached.since < pg_current_xact_id() then attached.since::text else '0' end)
+    into looked, is_row_there using part.operations, part.verdicts, answer, unsent, part.columns || 'tidelock_version'::text;
+    finished := finished || looked;
+    is_complete := is_complete and is_row_there;
+  end loop;
+end
+$$;
+
+-- Performs operations and answers a verdict each. All of them together first; where something is in the way, what is
+-- guilty is found by halves, and everything else takes effect.
+create or replace function tidelock.apply(operations tidelock.operation[], in_order boolean default false)
+returns tidelock.verdict[]
+language plpgsql set search_path = public, extensions, pg_temp
+as $$
+declare
+  verdicts tidelock.verdict[];
+  torn integer[];
+  bundles integer[];
+  middle integer;
   code text;
   refusal jsonb;
   words text;
   detail text;
   hint text;
 begin
-  if operations = '[]' then
-    return operations;
+  if operations = '{}' then
+    return '{}';
   end if;
   begin
-    verdicts := tidelock.perform(operations);
+    verdicts := tidelock.perform(operations, in_order);
     -- Constraints and triggers that wait for the end of the transaction speak up while it can still be mended.
     set constraints all immediate;
     set constraints all deferred;
-    select jsonb_agg(distinct o -> 'group') into torn
-    from jsonb_array_elements(verdicts) v join jsonb_array_elements(operations) o on o -> 'n' = v -> 'n'
-    where v ->> 'verdict' <> 'applied' and exists (
-      select from jsonb_array_elements(operations) other
-      where other -> 'group' = o -> 'group' and other -> 'n' <> o -> 'n');
-    if torn is not null then
-      raise exception 'a group did not take effect as a whole' using errcode = 'TL100';
+    if exists (select from unnest(verdicts) v where v.kind <> 'applied') then
+      torn := array(
+        select o.bundle from unnest(verdicts) v join unnest(operations) o using (n)
+        group by o.bundle having count(*) > 1 and bool_or(v.kind <> 'applied'));
+      if torn <> '{}' then
+        raise exception 'a group did not take effect as a whole' using errcode = 'TL100';
+      end if;
     end if;
     return verdicts;
   exception
     when sqlstate 'TL100' then
       -- What was done is taken back. Those groups are through; the others are tried again.
-      return (
-          select jsonb_agg(case when v ->> 'verdict' = 'applied'
-            then jsonb_build_object('n', v -> 'n', 'verdict', 'waits') else v end)
-          from jsonb_array_elements(verdicts) v join jsonb_array_elements(operations) o on o -> 'n' = v -> 'n'
-          where torn @> jsonb_build_array(o -> 'group'))
-        || tidelock.apply((
-          select coalesce(jsonb_agg(o order by o -> 'n'), '[]') from jsonb_array_elements(operations) o
-          where not torn @> jsonb_build_array(o -> 'group')));
-    when serialization_failure or deadlock_detected or lock_not_available or query_canceled or insufficient_resources
-      or operator_intervention then
+      return array(
+          select case when v.kind = 'applied' then (v.n, 'waits', '{"verdict": "waits"}')::tidelock.verdict else v end
+          from unnest(verdicts) v join unnest(operations) o using (n) where o.bundle = any (torn))
+        || tidelock.apply(array(select o from unnest(operations) o where o.bundle <> all (torn) order by o.n), in_order);
+    when transaction_rollback or lock_not_available or insufficient_resources or operator_intervention or system_error
+      or invalid_transaction_state then
       -- Nobody's fault: the whole batch is sent again.
       raise;
     when others then
       get stacked diagnostics code = returned_sqlstate, words = message_text, detail = pg_exception_detail,
         hint = pg_exception_hint;
   end;
-  select jsonb_agg(g order by first_n) into groups
-  from (select o -> 'group' as g, min((o ->> 'n')::integer) as first_n from jsonb_array_elements(operations) o group by 1) x;
-  if jsonb_array_length(groups) > 1 then
-    half := jsonb_array_length(groups) / 2;
-    return tidelock.apply(tidelock.of_groups(operations, groups, 0, half))
-      || tidelock.apply(tidelock.of_groups(operations, groups, half, jsonb_array_length(groups)));
+  bundles := array(select distinct o.bundle from unnest(operations) o order by 1);
+  if cardinality(bundles) > 1 then
+    middle := bundles[cardinality(bundles) / 2];
+    return tidelock.apply(array(select o from unnest(operations) o where o.bundle <= middle order by o.n))
+      || tidelock.apply(array(select o from unnest(operations) o where o.bundle > middle order by o.n));
+  end if;
+  if cardinality(operations) > 1 and not in_order then
+    -- Within the group one row may need another that stands before it but is written by a later statement.
+    return tidelock.apply(operations, true);
   end if;
   refusal := jsonb_strip_nulls(jsonb_build_object('verdict', 'refused', 'code', code, 'message', words,
     'detail', nullif(detail, ''), 'hint', nullif(hint, '')));
-  return (
-    select jsonb_agg(refusal || jsonb_build_object('n', o -> 'n')) from jsonb_array_elements(operations) o);
+  return array(select (o.n, 'refused', refusal)::tidelock.verdict from unnest(operations) o);
 end
 $$;
 
-create or replace function tidelock.of_groups(operations jsonb, groups jsonb, first integer, past integer) returns jsonb
-language sql immutable set search_path = ''
-as $$
-  select coalesce(jsonb_agg(o order by o -> 'n'), '[]')
-  from jsonb_array_elements(operations) o
-    join jsonb_array_elements(groups) with ordinality as g (name, at) on g.name = o -> 'group'
-  where g.at > first and g.at <= past
-$$;
-
--- Performs operations, those of one kind that stand together in one statement.
-create or replace function tidelock.perform(operations jsonb) returns jsonb
+-- Performs operations, those of one kind that stand together in one statement: also those that set other columns, unless
+-- they are to be done strictly in their order.
+create or replace function tidelock.perform(operations tidelock.operation[], in_order boolean)
+returns tidelock.verdict[]
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
   part record;
-  verdicts jsonb := '[]';
+  verdicts tidelock.verdict[] := '{}';
 begin
+  if not exists (
+    select from unnest(operations) o
+    where (o.name, o.action, o.columns) is distinct from
+      ((operations[1]).name, (operations[1]).action, (operations[1]).columns))
+  then
+    return tidelock.statement(operations);
+  end if;
   for part in
-    with numbered as (
-      select o, (o ->> 'n')::integer as n, o ->> 'table' as name, o ->> 'action' as action,
-             case when o ->> 'action' = 'delete' then '{}'::text[]
-                  else array(select jsonb_object_keys(o -> 'set')) end as columns
-      from jsonb_array_elements(operations) o
-    ), marked as (
-      select *, case when (lag(name) over w, lag(action) over w) is distinct from (name, action) then 1 else 0 end as begins
-      from numbered window w as (order by n)
+    with marked as (
+      select o, (lag(o.name) over w is distinct from o.name or lag(o.action) over w is distinct from o.action
+        or in_order and lag(o.columns) over w is distinct from o.columns)::integer as begins
+      from unnest(operations) o window w as (order by o.n)
     ), staged as (
-      select *, sum(begins) over (order by n) as stage from marked
+      select o, sum(begins) over (order by (o).n) as stage from marked
     )
-    select stage, name, action, columns, jsonb_agg(o order by n) as operations
-    from staged group by stage, name, action, columns order by stage, min(n)
+    select array_agg(o order by (o).n) as operations from staged group by stage, (o).columns order by stage, min((o).n)
   loop
-    verdicts := verdicts || tidelock.statement(part.name, part.action, part.columns, part.operations);
+    verdicts := verdicts || tidelock.statement(part.operations);
   end loop;
   return verdicts;
 end
 $$;
 
--- Performs operations of one kind on one table, then looks at what became of them.
-create or replace function tidelock.statement(name text, action text, columns text[], operations jsonb) returns jsonb
+-- Performs operations of one kind on one table that set the same columns.
+create or replace function tidelock.statement(operations tidelock.operation[]) returns tidelock.verdict[]
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
-  attached tidelock.tables := tidelock.attached(name);
+  action text := (operations[1]).action;
+  attached tidelock.tables := tidelock.attached((operations[1]).name);
   full_name text;
-  same_key text;
-  records jsonb;
-  old_rows jsonb;
-  done jsonb;
-  verdicts jsonb;
-  unknown_column text;
-  made bigint;
+  key_matches text;
+  written text[];
+  verdicts tidelock.verdict[];
+  others tidelock.verdict[];
 begin
   if attached.relation is null then
-    raise undefined_table
-      using message = format('the table %s is not there, or not attached to tidelock''s server kit', name);
+    raise undefined_table using message =
+      format('the table %s is not there, or not attached to tidelock''s server kit', (operations[1]).name);
   end if;
   full_name := tidelock.full_name(attached.relation);
-  select c into unknown_column from unnest(columns) c where not exists (
-    select from pg_attribute a where a.attrelid = attached.relation and a.attname = c and a.attnum > 0 and not a.attisdropped);
-  if unknown_column is not null then
-    raise undefined_column using message = format('the table %s has no column %s', name, unknown_column);
-  end if;
-  same_key := (select string_agg(format('t.%1$I = r.%1$I', k), ' and ') from unnest(attached.key) k);
-  -- Each operation as a row of the table, with the version that it was made on.
-  select jsonb_agg(coalesce(o -> 'set', '{}') || tidelock.key_document(o ->> 'key', attached.key)
-      || jsonb_build_object('tidelock_version', coalesce(o ->> 'base', '0')) order by o -> 'n')
-  into records from jsonb_array_elements(operations) o;
-  execute format('select coalesce(jsonb_object_agg(%3$s, to_jsonb(t)), ''{}'')
-      from jsonb_populate_recordset(null::%1$s, $1) r join %1$s t on %2$s',
-    full_name, same_key, tidelock.text_key(attached.key)) into old_rows using records;
+  key_matches := tidelock.key_matches(attached);
+  written := tidelock.written_columns(attached, (operations[1]).columns);
 
   if action = 'create' then
-    columns := array(select unnest(columns) union select unnest(attached.key));
-    execute format('insert into %1$s (%2$s) select %3$s from jsonb_populate_recordset(null::%1$s, $1) r on conflict (%4$s) do nothing',
-      full_name, tidelock.columns(columns), tidelock.columns(columns, 'r.'), tidelock.columns(attached.key)) using records;
-    -- What was made may not be readable to who made it, so it is counted, not returned.
-    get diagnostics made = row_count;
-    done := to_jsonb(made);
+    return tidelock.create_rows(attached, operations, written);
+  elsif action = 'update' then
+    if written = '{}' then
+      -- Nothing but columns that the server makes itself: the row is only stamped.
+      written := '{tidelock_version}';
+    end if;
+    execute format('with done as (
+        update %1$s t set %2$s
+        from unnest($1) o cross join lateral jsonb_populate_record(null::%1$s, o.document) r cross join %1$s old
+        where %3$s and %4$s and t.tidelock_version = o.base
+        returning (o.n, ''applied'', to_jsonb(old.*))::tidelock.verdict as verdict)
+      select coalesce(array_agg(verdict), ''{}'') from done',
+      full_name, (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(written) c),
+      key_matches, tidelock.key_matches(attached, 'old.')) into verdicts using operations;
+  elsif action = 'delete' then
+    execute format('with done as (%s %s and t.tidelock_version = o.base
+        returning (o.n, ''applied'', null)::tidelock.verdict as verdict)
+      select coalesce(array_agg(verdict), ''{}'') from done',
+      case when attached.soft is null then format('delete from %s t using unnest($1) o where', full_name)
+           else format('update %s t set %I = now() from unnest($1) o where', full_name, attached.soft) end,
+      key_matches) into verdicts using operations;
   else
-    execute format('with done as (%s where %s and t.tidelock_version = r.tidelock_version returning %s as key)
-        select coalesce(jsonb_object_agg(key, true), ''{}'') from done',
-      format(case when action = 'update' then 'update %1$s t set %2$s from jsonb_populate_recordset(null::%1$s, $1) r'
-                  when attached.soft is not null then 'update %1$s t set %3$I = now() from jsonb_populate_recordset(null::%1$s, $1) r'
-                  else 'delete from %1$s t using jsonb_populate_recordset(null::%1$s, $1) r' end,
-        full_name, (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(columns) c), attached.soft),
-      same_key, tidelock.text_key(attached.key)) into done using records;
+    raise invalid_parameter_value using message = format('there is no action %s', action);
+  end if;
+  if cardinality(verdicts) = cardinality(operations) then
+    return verdicts;
   end if;
 
-  execute format('select jsonb_agg(jsonb_build_object(''n'', a.o -> ''n'') || tidelock.verdict(a.o, $2 -> %3$s, to_jsonb(t), $3, %3$s, $5))
-      from jsonb_array_elements($1) with ordinality as a (o, at)
-        join (select * from jsonb_populate_recordset(null::%1$s, $4) with ordinality) r on r.ordinality = a.at
-        left join %1$s t on %2$s',
-    full_name, same_key, tidelock.text_key(attached.key, 'r.'))
-  into verdicts using operations, old_rows, done, records, jsonb_array_length(operations);
-  return verdicts;
+  -- A second look, later than the statement's own: who changed the row meanwhile is seen as well.
+  execute format($query$
+    select array_agg(case
+      when %3$s then (o.n, 'applied', null)::tidelock.verdict
+      when t.tidelock_version = o.base then (o.n, 'refused', jsonb_build_object('verdict', 'refused', 'code', '42501',
+        'message', format('row-level security, or a trigger, does not let this user %%s the row', o.action)))::tidelock.verdict
+      else (o.n, 'conflict', jsonb_build_object('verdict', 'conflict', 'row', to_jsonb(t.*)))::tidelock.verdict end)
+    from unnest($1) o left join %1$s t on %2$s
+    where o.n not in (select v.n from unnest($2) v)
+    $query$, full_name, key_matches,
+    case when action <> 'delete' then 'false'
+         when attached.soft is null then format('t.%I is null', attached.key[1])
+         else format('t.%I is null or t.%I is not null', attached.key[1], attached.soft) end)
+  into others using operations, verdicts;
+  return verdicts || others;
 end
 $$;
 
--- What became of one operation, from the row before and after it. `done` is the number of rows that were made, or the
--- keys of those that were changed or deleted.
-create or replace function tidelock.verdict(operation jsonb, old_row jsonb, new_row jsonb, done jsonb, key text, asked integer)
-returns jsonb
+-- Makes rows. What is made may not be readable to who made it, so it is counted, not returned.
+create or replace function tidelock.create_rows(
+  attached tidelock.tables, operations tidelock.operation[], written text[]
+) returns tidelock.verdict[]
+language plpgsql set search_path = public, extensions, pg_temp
+as $$
+declare
+  full_name text := tidelock.full_name(attached.relation);
+  columns text[] := array(select unnest(written) union select unnest(attached.key));
+  statement text := format('insert into %1$s (%2$s) overriding system value
+    select %3$s from unnest($1) o cross join lateral jsonb_populate_record(null::%1$s, o.document || %4$s) r
+    on conflict (%5$s) do nothing',
+    full_name, tidelock.columns(columns), tidelock.columns(columns, 'r.'), tidelock.key_expression(attached.key),
+    tidelock.columns(attached.key));
+  made bigint;
+  there tidelock.verdict[];
+  missing tidelock.operation[];
+begin
+  begin
+    execute statement using operations;
+    get diagnostics made = row_count;
+    if made = cardinality(operations) then
+      return array(select (o.n, 'applied', null)::tidelock.verdict from unnest(operations) o);
+    end if;
+    raise exception 'not all were made' using errcode = 'TL101';
+  exception when sqlstate 'TL101' then
+    -- Taken back, to see what was there before. A key that comes twice is met by its own row the second time.
+    null;
+  end;
+  execute format('select coalesce(array_agg((o.n, ''conflict'',
+      jsonb_build_object(''verdict'', ''conflict'', ''row'', to_jsonb(t.*)))::tidelock.verdict), ''{}'')
+    from unnest($1) o join %s t on %s', full_name, tidelock.key_matches(attached)) into there using operations;
+  missing := array(select o from unnest(operations) o where o.n not in (select v.n from unnest(there) v) order by o.n);
+  execute statement using missing;
+  get diagnostics made = row_count;
+  if made = cardinality(missing) then
+    return there || array(select (o.n, 'applied', null)::tidelock.verdict from unnest(missing) o);
+  end if;
+  -- One of them is there already and may not be seen; which one is found out by halves.
+  raise unique_violation using message = 'a row with this key is there already and may not be seen';
+end
+$$;
+
+-- Those of the columns that can be written: not the ones that the server makes itself.
+create or replace function tidelock.written_columns(attached tidelock.tables, columns text[]) returns text[]
 language plpgsql stable set search_path = ''
 as $$
 declare
-  action text := operation ->> 'action';
-  is_applied boolean := case action
-    when 'create' then old_row is null and (new_row is not null or done = to_jsonb(asked))
-    when 'update' then done ? key
-    else done ? key or old_row is null end;
+  unknown_column text;
 begin
-  if is_applied then
-    return jsonb_strip_nulls(jsonb_build_object('verdict', 'applied', 'version', pg_current_xact_id()::text))
-      || case when action = 'delete' then '{}' else coalesce(tidelock.made(new_row, coalesce(old_row, '{}') || (operation -> 'set')), '{}') end;
+  select c into unknown_column from unnest(columns) c where not exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = attached.relation and a.attname = c and a.attnum > 0 and not a.attisdropped);
+  if unknown_column is not null then
+    raise undefined_column using
+      message = format('the table %s has no column %s', tidelock.full_name(attached.relation), unknown_column);
   end if;
-  if action = 'create' and old_row is null then
-    if asked > 1 then
-      -- One of several is there already and may not be seen; which one is found out by halves.
-      raise unique_violation using message = 'a row with this key is there already and may not be seen';
-    end if;
-    return jsonb_build_object('verdict', 'refused', 'code', '23505',
-      'message', 'a row with this key is there already and may not be seen');
-  end if;
-  if old_row ->> 'tidelock_version' = operation ->> 'base' and action <> 'create' then
-    return jsonb_build_object('verdict', 'refused', 'code', '42501',
-      'message', format('row-level security does not let this user %s the row', operation ->> 'action'));
-  end if;
-  return jsonb_build_object('verdict', 'conflict', 'row', new_row);
+  return array(
+    select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = attached.relation and a.attname = any (columns) and a.attname <> 'tidelock_version'
+      and a.attgenerated = '' and not (a.attidentity = 'a' and a.attname <> all (attached.key)));
 end
-$$;
-
--- The columns of a row that are not what was sent: defaults, and what triggers made.
-create or replace function tidelock.made(new_row jsonb, expected jsonb) returns jsonb
-language sql immutable set search_path = ''
-as $$
-  select jsonb_build_object('made', jsonb_object_agg(c.key, c.value))
-  from jsonb_each(new_row) c
-  where c.key <> 'tidelock_version' and c.value is distinct from expected -> c.key
-  having count(*) > 0
 $$;
 
 -- Who may call what: the functions that change the kit itself are its owner's.
@@ -970,3 +1129,8 @@ begin
   end loop;
 end
 $$;
+
+-- A database that was restored from a dump counts its transactions anew.
+update tidelock.kit set purged_before = '0' where purged_before > pg_current_xact_id();
+select tidelock.attach(t.relation, t.owner, t.soft, t.shared) from tidelock.tables t
+where t.since > pg_current_xact_id() and exists (select from pg_catalog.pg_class c where c.oid = t.relation);

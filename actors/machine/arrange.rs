@@ -92,6 +92,7 @@ mod tests {
             };
             Coalesced {
                 covers: vec![sequence],
+                transactions: vec![sequence],
                 id: RecordId::new(collection, key),
                 action: Some(action),
                 patch: Document::empty(),

@@ -67,6 +67,8 @@ impl Relations {
 pub struct Coalesced {
     /// The operations, in order.
     pub covers: Vec<Sequence>,
+    /// The local transactions that made them, in order.
+    pub transactions: Vec<i64>,
     /// The record.
     pub id: RecordId,
     /// What to ask of the server; `None` where they cancel out.
@@ -105,6 +107,7 @@ pub fn coalesce(operations: Vec<Operation>, relations: &Relations, may_have_been
             Some(earlier) => absorb(earlier, operation, may_have_been_sent),
             None => merged.push(Coalesced {
                 covers: vec![operation.sequence],
+                transactions: vec![operation.transaction],
                 id: operation.id,
                 action: Some(operation.action),
                 patch: operation.patch,
@@ -185,6 +188,9 @@ fn together(earlier: Option<Action>, later: Action, may_have_been_sent: bool) ->
 
 fn absorb(into: &mut Coalesced, later: Operation, may_have_been_sent: bool) {
     into.covers.push(later.sequence);
+    if into.transactions.last() != Some(&later.transaction) {
+        into.transactions.push(later.transaction);
+    }
     into.attempts = into.attempts.max(later.attempts);
     into.action = together(into.action, later.action, may_have_been_sent);
     into.patch = match into.action {

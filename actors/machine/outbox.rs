@@ -32,6 +32,8 @@ pub struct Outbox {
     resting: BTreeMap<RecordId, Instant>,
     paused: BTreeMap<Arc<str>, Fault>,
     read_to: Sequence,
+    /// Whether a transaction waits whole where one of its operations has to.
+    keeps_transactions: bool,
     /// Where earlier batches ended, rising; what stands before the last one may have been sent.
     boundaries: Vec<Sequence>,
 }
@@ -70,6 +72,7 @@ impl Outbox {
             resting: BTreeMap::new(),
             paused: BTreeMap::new(),
             read_to: 0,
+            keeps_transactions: false,
             boundaries: Vec::new(),
         }
     }
@@ -132,6 +135,11 @@ impl Outbox {
         self.read_to = 0;
     }
 
+    /// Whether the server applies a transaction whole or not at all.
+    pub fn keep_transactions(&mut self, keeps: bool) {
+        self.keeps_transactions = keeps;
+    }
+
     /// Takes over changed settings.
     pub fn configure(&mut self, patience: Patience) {
         self.patience = patience;
@@ -146,8 +154,20 @@ impl Outbox {
     /// nothing is leased twice within a round.
     pub fn lease(&mut self, window: Vec<Operation>, may_have_been_sent: bool) -> Vec<Coalesced> {
         self.read_to = window.last().map_or(self.read_to, |last| last.sequence);
+        if self.keeps_transactions {
+            self.hold_transactions(&window);
+        }
         let free = window.into_iter().filter(|operation| self.may_go(operation)).collect();
         arrange(coalesce(free, &self.relations, may_have_been_sent), &self.relations)
+    }
+
+    /// Where one operation has to wait, the others of its transaction wait with it, and what comes after them.
+    fn hold_transactions(&mut self, window: &[Operation]) {
+        for transaction in window.chunk_by(|a, b| a.transaction == b.transaction) {
+            if !transaction.iter().all(|operation| self.may_go(operation)) {
+                self.deferred.extend(transaction.iter().map(|operation| operation.id.clone()));
+            }
+        }
     }
 
     fn may_go(&self, operation: &Operation) -> bool {
@@ -168,7 +188,7 @@ impl Outbox {
 
     fn read_fault(&mut self, outgoing: Outgoing, fault: Fault, now: Instant) -> Reading {
         match fault.kind {
-            FaultKind::Transient | FaultKind::Unauthorized => {
+            FaultKind::Transient | FaultKind::Unauthorized | FaultKind::Replaced => {
                 self.deferred.insert(outgoing.id);
                 Reading::Later(fault)
             }
@@ -306,6 +326,7 @@ mod tests {
     fn outgoing(attempts: u32) -> Outgoing {
         Outgoing {
             covers: vec![1, 2],
+            transactions: vec![1, 2],
             id: RecordId::new("notes", "a"),
             action: Action::Update,
             patch: Document::empty(),
@@ -368,6 +389,24 @@ mod tests {
         assert_eq!(outbox.lease(window(), false).iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [2]);
         outbox.begin_round(Instant::now());
         assert_eq!(outbox.lease(window(), false).len(), 2);
+    }
+
+    #[test]
+    fn h19_where_one_operation_waits_its_transaction_waits_and_what_stands_on_it() {
+        let mut outbox = outbox();
+        outbox.keep_transactions(true);
+        let of = |sequence, transaction, key: &str| Operation {
+            transaction,
+            id: RecordId::new("notes", key),
+            ..operation(sequence, sequence)
+        };
+        let window = || vec![of(1, 1, "a"), of(2, 1, "b"), of(3, 3, "b"), of(4, 3, "c"), of(5, 5, "d")];
+        let mut first = outgoing(0);
+        (first.id, first.covers) = (RecordId::new("notes", "a"), vec![1]);
+        outbox.read(first, Verdict::Failed(Fault::new(FaultKind::Transient, "x")), Instant::now());
+        assert_eq!(outbox.lease(window(), false).iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [5]);
+        outbox.begin_round(Instant::now());
+        assert_eq!(outbox.lease(window(), false).len(), 4, "b is sent once");
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Schedule {
         }
         let asked = fault.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis).min(RETRY_AFTER_MAX);
         match fault.kind {
-            FaultKind::Unauthorized => {
+            FaultKind::Unauthorized | FaultKind::Replaced => {
                 self.state = State::Unauthorized { until: now + UNAUTHORIZED_RETRY, fault };
             }
             FaultKind::Transient => {

@@ -24,6 +24,10 @@ impl Remote for Nowhere {
         ready(Pushed { verdicts: vec![Verdict::Failed(fault()); batch.len()] }).boxed()
     }
 
+    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>> {
+        answer()
+    }
+
     fn pull(&self, _: Checkpoints, _: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>> {
         answer()
     }
@@ -46,6 +50,10 @@ impl Remote for Nowhere {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>> {
         answer()
+    }
+
+    fn mode(&self) -> &'static str {
+        "plain"
     }
 
     fn needs_listing(&self) -> bool {

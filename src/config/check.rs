@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::layers::{self, Table};
 use super::problem::{bad_value, unknown};
 use super::schema::{self, Key};
-use super::settings::Mode;
 use super::{Config, collections};
 
 /// Looks at one layer by itself: every key must be known and every value must fit its key.
@@ -164,7 +163,6 @@ impl Check<'_> {
                 secret.as_ref().is_none_or(|secret| secret.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()));
             self.require_that(sendable, &format!("remote.{key}"), "printable ASCII characters without blanks");
         }
-        self.require(remote.mode != Mode::Kit, "remote.mode");
         self.within("remote.timeout", remote.timeout, SECOND, 10 * MINUTE);
     }
 

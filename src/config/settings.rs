@@ -36,9 +36,9 @@ pub struct RemoteSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The best that the server has; in this version `Plain`.
+    /// The server kit where it is installed, otherwise by the tables alone.
     Auto,
-    /// By functions that are installed in the server's database; refused by this version.
+    /// By the server kit's functions, which have to be there.
     Kit,
     /// By the tables alone.
     Plain,

@@ -266,8 +266,8 @@ fn a_bad_value_names_file_key_value_and_what_is_allowed() {
         ),
         ("[sync]\nauto = 'maybe'", r#"tidelock.toml: sync.auto = "maybe" is not allowed; allowed: true or false"#),
         (
-            "[remote]\nmode = 'kit'",
-            r#"tidelock.toml: remote.mode = "kit" is not allowed; allowed: "auto" or "plain" ("kit", the server kit, is not part of this version)"#,
+            "[remote]\nmode = 'sql'",
+            r#"tidelock.toml: remote.mode = "sql" is not allowed; allowed: "auto", "kit" or "plain""#,
         ),
         (
             "[remote]\nurl = 'abc.supabase.co'",

@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use secrecy::{ExposeSecret, SecretString};
 use tidelock_actors::limits::{PAGE_ROWS, READERS};
 use tidelock_actors::model::CollectionRules;
-use tidelock_actors::ports::Remote;
+use tidelock_actors::ports::{Reader, Remote};
 
 use crate::adapters::nowhere::Nowhere;
-use crate::adapters::sqlite::StoreOptions;
-use crate::adapters::supabase::{Plain, PlainOptions, TokenSource};
-use crate::config::Config;
+use crate::adapters::sqlite::{SqliteReads, StoreOptions};
+use crate::adapters::supabase::{Chosen, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender, TokenSource};
+use crate::config::{Config, Mode};
 use crate::error::Error;
 
 /// The store's part of the configuration.
@@ -25,16 +25,25 @@ pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> Store
     }
 }
 
+/// What the server knows this store by, and which server it is that the store knows.
+pub(super) fn sender(reads: &SqliteReads) -> Result<Sender, Error> {
+    let identity = futures::executor::block_on(reads.identity())?;
+    let mut checkpoints = futures::executor::block_on(reads.checkpoints())?;
+    let server_epoch = checkpoints.remove(SERVER_EPOCH).filter(|epoch| !epoch.is_empty());
+    Ok(Sender { client: identity.client_id, epoch: identity.epoch, server_epoch })
+}
+
 /// The server's part of the configuration.
 pub(super) fn remote(
     config: &Config,
     rules: &[CollectionRules],
     token: Arc<RwLock<Option<SecretString>>>,
+    sender: Sender,
 ) -> Result<Arc<dyn Remote>, Error> {
     let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return Ok(Arc::new(Nowhere)) };
     let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
     let token: TokenSource = Arc::new(move || current().map(|token| token.expose_secret().to_owned()));
-    let plain = Plain::new(PlainOptions {
+    let options = PlainOptions {
         url: url.clone(),
         publishable_key: key.expose_secret().to_owned(),
         token,
@@ -43,8 +52,14 @@ pub(super) fn remote(
         collections: rules.to_vec(),
         overlap: config.sync.overlap,
         page_rows: PAGE_ROWS,
-    })?;
-    Ok(Arc::new(plain))
+    };
+    let is_required = match config.remote.mode {
+        Mode::Plain => return Ok(Arc::new(Plain::new(options)?)),
+        Mode::Auto => false,
+        Mode::Kit => true,
+    };
+    let kit = KitOptions { sender, is_required, compare_every: config.sync.listing_interval };
+    Ok(Arc::new(Chosen::new(options, kit)?))
 }
 
 #[cfg(test)]
@@ -66,7 +81,7 @@ mod tests {
         });
         let text = format!("[remote]\nurl = \"{url}\"\nanon_key = \"key\"\ncompress = {compress}");
         let config = Config::from_toml(&text).unwrap();
-        remote(&config, &config.rules(), Arc::default()).unwrap().probe().await.unwrap();
+        remote(&config, &config.rules(), Arc::default(), Sender::default()).unwrap().probe().await.unwrap();
         server.join().unwrap()
     }
 

@@ -19,18 +19,21 @@ use tidelock_actors::conflict;
 use tidelock_actors::model::{CollectionRules, Fault};
 use tidelock_actors::ports::{Ports, Remote, Resolver, Store, StoreError};
 use tidelock_actors::queue;
+use tidelock_actors::storage::Perform;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync::{self, Refresh};
+use tidelock_actors::writes::{Observation, Write};
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::sqlite::{self, SqliteReads};
+use crate::adapters::supabase::SERVER_EPOCH;
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
 use crate::runtime::{Equipment, Parts, Runtime, patience, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
-use equipment::{remote, store_options};
+use equipment::{remote, sender, store_options};
 pub use inspection::Inspection;
 
 /// A running tidelock. Clones share it; the last one that goes stops it.
@@ -124,7 +127,7 @@ impl Tidelock {
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
         let remote = match extras.remote {
             Some(remote) => remote,
-            None => remote(&config, &rules, token.clone())?,
+            None => remote(&config, &rules, token.clone(), sender(&reads)?)?,
         };
         let ports = Ports {
             reader: Arc::new(reads.clone()),
@@ -133,7 +136,7 @@ impl Tidelock {
             resolvers: Arc::new(extras.resolvers),
         };
         let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
-        let equipment = Equipment { store, ports, config: config.clone(), rules: rules.clone(), mode: "plain", seed };
+        let equipment = Equipment { store, ports, config: config.clone(), rules: rules.clone(), seed };
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
         Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, rules, config, token }) })
@@ -181,6 +184,15 @@ impl Tidelock {
             let now = status.borrow_and_update().clone();
             Some((now, (status, false)))
         }))
+    }
+
+    /// Takes the server as it is now, after it was found to be another database than the one that the store knows, or
+    /// an earlier state of it: everything is read anew, and what waits here is sent to it.
+    pub async fn accept_server(&self) -> Result<SyncReport, Error> {
+        let checkpoints = [(SERVER_EPOCH.to_owned(), String::new())].into();
+        let forget = Observation { checkpoints, ..Observation::default() };
+        self.inner.parts.storage.ask(Perform(Write::Observe(forget))).await??;
+        self.sync(SyncRequest { push: false, pull: true }).await
     }
 
     /// Runs a round now and waits for its end.

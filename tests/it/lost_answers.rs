@@ -12,7 +12,7 @@ async fn with_a_lost_answer(world: &World, strategy: &str) -> Device {
     let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
     let device = Device { tidelock, directory };
     device.save("tasks", &uuid(1), r#"{"title":"first","n":1}"#).await;
-    let held = world.network.pause_next("POST", "/rest/v1/tasks", HoldAt::Response);
+    let held = world.network.pause_next("POST", &world.push_path("tasks"), HoldAt::Response);
     assert!(device.tidelock.sync(Default::default()).await.is_err());
     drop(held);
     assert_eq!(world.rows("tasks").await.len(), 1, "the server has it");
@@ -21,18 +21,18 @@ async fn with_a_lost_answer(world: &World, strategy: &str) -> Device {
 
 #[tokio::test]
 async fn h17_a_record_deleted_after_a_lost_answer_is_deleted_on_the_server_too() {
-    let world = World::new().await;
-    let device = with_a_lost_answer(&world, "newest-wins").await;
-    device.tidelock.delete("tasks", &uuid(1)).await.unwrap();
-    device.sync_until_settled().await;
-    assert!(world.rows("tasks").await.is_empty());
-    assert!(device.records("tasks").await.is_empty(), "and does not come back");
+    for world in World::both().await {
+        let device = with_a_lost_answer(&world, "newest-wins").await;
+        device.tidelock.delete("tasks", &uuid(1)).await.unwrap();
+        device.sync_until_settled().await;
+        assert!(world.rows("tasks").await.is_empty());
+        assert!(device.records("tasks").await.is_empty(), "and does not come back");
+    }
 }
 
 #[tokio::test]
 async fn h54_ones_own_edit_after_a_lost_answer_is_no_conflict() {
-    for strategy in ["remote-wins", "manual"] {
-        let world = World::new().await;
+    for (world, strategy) in World::both().await.into_iter().zip(["remote-wins", "manual"]) {
         let device = with_a_lost_answer(&world, strategy).await;
         device.save("tasks", &uuid(1), r#"{"title":"second"}"#).await;
         device.sync_until_settled().await;
@@ -43,13 +43,14 @@ async fn h54_ones_own_edit_after_a_lost_answer_is_no_conflict() {
 
 #[tokio::test]
 async fn h47_what_was_sent_before_a_restart_is_remembered() {
-    let world = World::new().await;
-    let device = with_a_lost_answer(&world, "remote-wins").await;
-    device.save("tasks", &uuid(1), r#"{"title":"second"}"#).await;
-    device.tidelock.shutdown().await;
-    let again = tidelock::Tidelock::open(device.tidelock.config()).unwrap();
-    let device = Device { tidelock: again, directory: device.directory };
-    device.sync_until_settled().await;
-    assert_eq!(world.value("select title || ' ' || n from public.tasks").await, "second 1");
-    assert!(device.tidelock.conflicts(true).await.unwrap().is_empty());
+    for world in World::both().await {
+        let device = with_a_lost_answer(&world, "remote-wins").await;
+        device.save("tasks", &uuid(1), r#"{"title":"second"}"#).await;
+        device.tidelock.shutdown().await;
+        let again = tidelock::Tidelock::open(device.tidelock.config()).unwrap();
+        let device = Device { tidelock: again, directory: device.directory };
+        device.sync_until_settled().await;
+        assert_eq!(world.value("select title || ' ' || n from public.tasks").await, "second 1");
+        assert!(device.tidelock.conflicts(true).await.unwrap().is_empty());
+    }
 }

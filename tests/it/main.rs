@@ -12,6 +12,7 @@ mod command_line;
 mod command_line_synced;
 mod conflicts;
 mod kill;
+mod kit;
 mod lost_answers;
 mod outages;
 mod paging;

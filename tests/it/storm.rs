@@ -48,8 +48,16 @@ async fn work_offline(device: &Device, number: u64, dice: &mut Dice) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_offline_operations_on_each_of_two_devices_come_together() {
+    come_together(World::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_offline_operations_on_each_of_two_devices_come_together_through_the_kit() {
+    come_together(World::with_kit().await).await;
+}
+
+async fn come_together(world: World) {
     let (mut dice, seed) = Dice::new("storm");
-    let world = World::new().await;
     let (here, there) = (world.device("here"), world.device("there"));
     work_offline(&here, 1, &mut dice).await;
     work_offline(&there, 2, &mut dice).await;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub struct World {
     pub project: Project,
     pub network: FaultProxy,
+    has_kit: bool,
     directories: TempDir,
 }
 
@@ -29,6 +30,27 @@ impl World {
         Self::with(ProjectOptions::default()).await
     }
 
+    /// One world with nothing installed on the server, and one with the server kit.
+    pub async fn both() -> [Self; 2] {
+        [Self::new().await, Self::with_kit().await]
+    }
+
+    /// The same with the server kit installed and all tables attached.
+    pub async fn with_kit() -> Self {
+        let mut project = tidelock_testbed::project_with(ProjectOptions::default()).await.unwrap();
+        project.sql(include_str!("../../supabase/kit.sql")).await.unwrap();
+        project.sql(ATTACH_ALL).await.unwrap();
+        // The server looks at the schema once.
+        project.stop_server().unwrap();
+        project.start_server().await.unwrap();
+        Self { has_kit: true, ..Self::around(project).await }
+    }
+
+    /// Where changes of a table are sent to.
+    pub fn push_path(&self, table: &str) -> String {
+        if self.has_kit { "/rest/v1/rpc/tidelock_push".to_owned() } else { format!("/rest/v1/{table}") }
+    }
+
     pub async fn with(options: ProjectOptions) -> Self {
         let project = tidelock_testbed::project_with(options).await.unwrap();
         Self::around(project).await
@@ -36,7 +58,7 @@ impl World {
 
     pub async fn around(project: Project) -> Self {
         let network = FaultProxy::start(&project.url, FaultPlan::none()).await.unwrap();
-        Self { project, network, directories: TempDir::new().unwrap() }
+        Self { project, network, has_kit: false, directories: TempDir::new().unwrap() }
     }
 
     /// A device with the trial collections; rounds run only when asked for.
@@ -87,10 +109,10 @@ impl World {
         self.directories.path().join(name)
     }
 
-    /// The rows of a table, by key, as documents.
+    /// The rows of a table, by key, as documents, without the kit's column.
     pub async fn rows(&self, table: &str) -> BTreeMap<String, Document> {
         let rows = self.project.rows_as_json(&format!("select * from public.{table}")).await.unwrap();
-        let documents = rows.iter().map(|row| Document::parse(row).unwrap());
+        let documents = rows.iter().map(|row| Document::parse(row).unwrap().without("tidelock_version"));
         documents.map(|document| (document.string("id").unwrap(), document)).collect()
     }
 
@@ -164,6 +186,14 @@ pub fn assert_equal(left: &BTreeMap<String, Document>, right: &BTreeMap<String, 
     let differences: Vec<String> = differing.chain(missing).take(5).collect();
     assert!(differences.is_empty(), "{what}: {} against {} records: {differences:#?}", left.len(), right.len());
 }
+
+/// Attaches every table that has a primary key; where there is a `user_id`, it names the owner.
+const ATTACH_ALL: &str = "
+    select tidelock.attach(c.oid::regclass, owner => (
+      select a.attname from pg_attribute a where a.attrelid = c.oid and a.attname = 'user_id' and not a.attisdropped))
+    from pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+      and exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)";
 
 /// Something that gives every request this answer and hangs up.
 pub async fn canned(answer: String) -> String {

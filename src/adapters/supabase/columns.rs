@@ -83,7 +83,7 @@ pub(super) fn rows<'a>(body: &'a [u8], key: &str, version: Option<&str>) -> Resu
     raws.into_iter().map(|raw| row(raw, key, version)).collect()
 }
 
-fn row<'a>(raw: &'a RawValue, key: &str, version: Option<&str>) -> Result<Row<'a>, serde_json::Error> {
+pub(super) fn row<'a>(raw: &'a RawValue, key: &str, version: Option<&str>) -> Result<Row<'a>, serde_json::Error> {
     let (mut found_key, mut found_version) = (None, None);
     for (name, value) in entries(raw.get()) {
         if name == key {

@@ -69,7 +69,8 @@ pub(super) fn read(refusal: &Refusal<'_>) -> Fault {
             | FaultKind::Ordering
             | FaultKind::Refused
             | FaultKind::Doubtful
-            | FaultKind::Schema => None,
+            | FaultKind::Schema
+            | FaultKind::Replaced => None,
         },
     }
 }
@@ -109,7 +110,7 @@ pub(super) fn may_concern_one_row(fault: &Fault) -> bool {
         FaultKind::Ordering | FaultKind::Doubtful => true,
         // One row's trigger may have kept the whole statement too long.
         FaultKind::Transient => fault.is_of_one_statement(),
-        FaultKind::Unauthorized | FaultKind::Schema => false,
+        FaultKind::Unauthorized | FaultKind::Schema | FaultKind::Replaced => false,
     }
 }
 

@@ -6,19 +6,22 @@
 //! - pushing: `push` (a batch in order), `push_create`, `push_update`, `push_delete`, `push_change` (what the latter
 //!   two share), `bisect` (the guilty rows of a refused batch);
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
-//! - the server kit: `installation` (its SQL), `describe` (what is installed);
+//! - the server kit: `kit`, and `chosen`, which asks whether it is there; `installation` (its SQL), `describe` (what is
+//!   installed);
 //! - `server_clock`: how far the server's clock is from this device's.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
 //! given back by whoever pulls.
 
 mod bisect;
+mod chosen;
 mod columns;
 mod describe;
 mod fault;
 mod gate;
 mod http;
 mod installation;
+mod kit;
 mod listing;
 mod place;
 mod pull;
@@ -40,15 +43,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use reqwest::Url;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
 use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
 
+pub use chosen::{Chosen, KitOptions, Sender};
 pub use describe::{ColumnDescription, Description, Reference, TableDescription};
 use http::Link;
 pub use http::TokenSource;
 pub use installation::{Attachment, KIT_SQL, KIT_VERSION, installation, removal};
+pub use kit::SERVER_EPOCH;
 use pull::Stride;
 use table::Table;
 
@@ -132,6 +137,10 @@ impl Remote for Plain {
         async move { push::push(self, &batch).await }.boxed()
     }
 
+    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>> {
+        ready(Ok(false)).boxed()
+    }
+
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>> {
         async move { pull::pull(self, &have, &request).await }.boxed()
     }
@@ -154,6 +163,10 @@ impl Remote for Plain {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>> {
         listing::probe(self).boxed()
+    }
+
+    fn mode(&self) -> &'static str {
+        "plain"
     }
 
     fn needs_listing(&self) -> bool {

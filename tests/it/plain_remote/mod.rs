@@ -68,6 +68,7 @@ fn uuid(number: usize) -> String {
 fn operation(collection: &str, key: &str, action: Action, patch: &str) -> Outgoing {
     Outgoing {
         covers: vec![1],
+        transactions: vec![1],
         id: RecordId::new(collection, key),
         action,
         patch: document(patch),

@@ -1,0 +1,123 @@
+//! The server as `remote.mode` wants it: through its kit where it is there, or with nothing installed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tidelock_actors::model::{Checkpoints, Fault, Outgoing, Verdict};
+use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
+use tokio::sync::OnceCell;
+
+use super::kit::Kit;
+pub use super::kit::Sender;
+use super::{Plain, PlainOptions, SetupError};
+
+/// How to use the server beside what the plain mode needs to know.
+#[derive(Debug, Clone)]
+pub struct KitOptions {
+    /// Who sends.
+    pub sender: Sender,
+    /// Whether the kit has to be there; otherwise the server is asked, and used as it is.
+    pub is_required: bool,
+    /// How often keys are compared, for what leaves no tombstone.
+    pub compare_every: Duration,
+}
+
+/// The server, asked once for its kit.
+pub struct Chosen {
+    plain: Arc<Plain>,
+    kit: Kit,
+    has_kit: OnceCell<bool>,
+}
+
+impl Chosen {
+    /// Prepares requests to a project. Nothing is sent.
+    pub fn new(options: PlainOptions, kit: KitOptions) -> Result<Self, SetupError> {
+        let plain = Arc::new(Plain::new(options)?);
+        let has_kit = OnceCell::new_with(kit.is_required.then_some(true));
+        Ok(Self { kit: Kit::new(plain.clone(), kit.sender, kit.compare_every), plain, has_kit })
+    }
+
+    async fn kit(&self) -> Result<Option<&Kit>, Fault> {
+        let is_there = *self.has_kit.get_or_try_init(|| self.kit.is_installed()).await?;
+        Ok(is_there.then_some(&self.kit))
+    }
+
+    fn known_kit(&self) -> Option<&Kit> {
+        self.has_kit.get().copied().unwrap_or(false).then_some(&self.kit)
+    }
+}
+
+impl Remote for Chosen {
+    fn push(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Pushed> {
+        async move {
+            match self.kit().await {
+                Ok(Some(kit)) => kit.push(&batch).await,
+                Ok(None) => self.plain.push(batch).await,
+                Err(fault) => Pushed { verdicts: vec![Verdict::Failed(fault); batch.len()] },
+            }
+        }
+        .boxed()
+    }
+
+    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>> {
+        async move { Ok(self.kit().await?.is_some()) }.boxed()
+    }
+
+    fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>> {
+        async move {
+            match self.kit().await? {
+                Some(kit) => kit.pull(&have, &request).await,
+                None => self.plain.pull(have, request).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn fetch(&self, collection: Arc<str>, keys: Vec<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>> {
+        async move {
+            match self.kit().await? {
+                Some(kit) => Ok(Fetched { rows: kit.fetch_rows(&collection, keys).await? }),
+                None => self.plain.fetch(collection, keys).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn existing(&self, collection: Arc<str>, keys: Vec<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>> {
+        self.plain.existing(collection, keys)
+    }
+
+    fn count(&self, collection: Arc<str>) -> BoxFuture<'_, Result<u64, Fault>> {
+        self.plain.count(collection)
+    }
+
+    fn keys(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>> {
+        self.plain.keys(collection, after)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        self.plain.probe()
+    }
+
+    fn mode(&self) -> &'static str {
+        self.known_kit().map_or("plain", |_| "kit")
+    }
+
+    fn needs_listing(&self) -> bool {
+        self.known_kit().is_none_or(Kit::needs_listing)
+    }
+
+    fn is_signed_in(&self) -> bool {
+        self.plain.is_signed_in()
+    }
+
+    fn requests(&self) -> u64 {
+        self.plain.requests()
+    }
+
+    fn clock_offset_ms(&self) -> Option<i64> {
+        self.plain.clock_offset_ms()
+    }
+}

@@ -1,0 +1,152 @@
+//! The server through its kit (`supabase/kit.sql`): exact pulls by snapshot, pushes that take effect once.
+//!
+//! - `changes` pulls, with `place` (checkpoints) and `filter` (selective sync);
+//! - `send` pushes.
+//!
+//! What the kit does not do goes through PostgREST as in the plain mode: rows by key, listings, counts.
+
+mod changes;
+mod filter;
+mod place;
+mod send;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::value::RawValue;
+use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, RemoteRow};
+use tidelock_actors::ports::{PullRequest, Pulled, Pushed, Remote};
+
+use super::Plain;
+use super::fault::{self, Refusal};
+use super::http::{Answer, Question};
+
+/// The column that the kit stamps.
+const VERSION: &str = "tidelock_version";
+/// The checkpoint that holds the server's epoch. No collection has such a name. An empty one means that whatever the
+/// server is now has been accepted.
+pub const SERVER_EPOCH: &str = "server epoch";
+/// The kit's word for another database than the one that was expected.
+const REPLACED: &str = "TL001";
+
+/// Who sends: the ledger's key.
+#[derive(Debug, Clone, Default)]
+pub struct Sender {
+    /// This store among all of its user's.
+    pub client: String,
+    /// Which incarnation of it this is.
+    pub epoch: String,
+    /// The server's epoch, as far as it is known.
+    pub server_epoch: Option<String>,
+}
+
+/// The server through its kit.
+pub(super) struct Kit {
+    plain: Arc<Plain>,
+    identity: Sender,
+    epoch: Mutex<Option<String>>,
+    /// Transactions of our own about which all is known here.
+    own: Mutex<BTreeSet<u64>>,
+    page_rows: AtomicUsize,
+    /// Whether rows may be here that the server does not have, without it having said so.
+    is_suspicious: AtomicBool,
+    compared: Mutex<Instant>,
+    compare_every: Duration,
+}
+
+impl Kit {
+    pub fn new(plain: Arc<Plain>, identity: Sender, compare_every: Duration) -> Self {
+        Self {
+            plain,
+            epoch: Mutex::new(identity.server_epoch.clone()),
+            identity,
+            own: Mutex::default(),
+            page_rows: AtomicUsize::new(changes::FIRST_PAGE_ROWS),
+            is_suspicious: AtomicBool::new(false),
+            compared: Mutex::new(Instant::now()),
+            compare_every,
+        }
+    }
+
+    pub async fn push(&self, batch: &[Outgoing]) -> Pushed {
+        send::push(self, batch).await
+    }
+
+    pub async fn pull(&self, have: &Checkpoints, request: &PullRequest) -> Result<Pulled, Fault> {
+        changes::pull(self, have, request).await
+    }
+
+    /// Whether the server has the kit: asks for no changes of no collections.
+    pub async fn is_installed(&self) -> Result<bool, Fault> {
+        match self.call("tidelock_changes", r#"{"collections":[]}"#.to_owned()).await {
+            Ok(_) => Ok(true),
+            Err(fault) if fault.code.as_deref() == Some("PGRST202") => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Rows by key, within the collection's filter.
+    pub async fn fetch_rows(&self, collection: &Arc<str>, keys: Vec<Arc<str>>) -> Result<Vec<RemoteRow>, Fault> {
+        let fetched = self.plain.fetch(collection.clone(), keys).await?;
+        let versioned = |row: RemoteRow| RemoteRow { state: changes::versioned(row.state), ..row };
+        Ok(fetched.rows.into_iter().map(versioned).collect())
+    }
+
+    /// Whether it is time to compare keys: after something that leaves no tombstones, and now and then.
+    pub fn needs_listing(&self) -> bool {
+        let mut compared = locked(&self.compared);
+        let is_due = self.is_suspicious.swap(false, Ordering::Relaxed) || compared.elapsed() >= self.compare_every;
+        if is_due {
+            *compared = Instant::now();
+        }
+        is_due
+    }
+
+    fn compare(&self) {
+        self.is_suspicious.store(true, Ordering::Relaxed);
+    }
+
+    async fn call(&self, function: &str, body: String) -> Result<Answer, Fault> {
+        let line = format!("{}/rest/v1/rpc/{function}", self.plain.base);
+        let question = Question { method: Method::POST, line, schema: None, prefer: None, body: Some(body) };
+        self.plain.link.send(question).await.map_err(|fault| match fault.code.as_deref() {
+            Some(REPLACED) => Fault { kind: FaultKind::Replaced, ..fault },
+            _ => fault,
+        })
+    }
+
+    fn epoch(&self) -> Option<String> {
+        locked(&self.epoch).clone()
+    }
+
+    /// A pull tells which database this is, once what the store knows of it does not speak against it.
+    fn learn_epoch(&self, epoch: &str) {
+        *locked(&self.epoch) = Some(epoch.to_owned());
+    }
+
+    fn own(&self, transaction: u64) {
+        locked(&self.own).insert(transaction);
+    }
+
+    fn own_transactions(&self) -> Vec<String> {
+        locked(&self.own).iter().map(u64::to_string).collect()
+    }
+
+    fn forget_own(&self, is_behind: impl Fn(u64) -> bool) {
+        locked(&self.own).retain(|transaction| !is_behind(*transaction));
+    }
+}
+
+/// An error inside of an answer, read as if it were the answer.
+fn fault_of(error: &RawValue) -> Fault {
+    let refusal = Refusal { status: 400, retry_after: None, now: Timestamp::UNIX_EPOCH, body: error.get().as_bytes() };
+    Fault { status: None, ..fault::read(&refusal) }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
