@@ -59,7 +59,8 @@ mod tests {
         let chosen: Vec<String> = chosen.iter().map(ToString::to_string).collect();
         let config = Config::from_toml(toml).unwrap();
         let sql = installation(&config, &chosen).map_err(|failure| format!("{} {failure}", failure.exit))?;
-        Ok(sql.lines().filter(|line| line.starts_with("select tidelock.attach(")).map(str::to_owned).collect())
+        let (_, tables) = sql.split_once(supabase::KIT_SQL).unwrap();
+        Ok(tables.lines().filter(|line| line.starts_with("select tidelock.attach(")).map(str::to_owned).collect())
     }
 
     const FAMILY: &str = "
