@@ -56,6 +56,16 @@ pub enum Error {
     /// The server refused.
     #[error("the server refused: {0}")]
     Remote(Fault),
+    /// Waiting does not bring everything to the server.
+    #[error(
+        "{parked} operations are parked and {conflicts} conflicts wait for a decision; see queue list and conflicts list"
+    )]
+    SetAside {
+        /// Operations that are parked.
+        parked: u64,
+        /// Conflicts that wait for a decision.
+        conflicts: u64,
+    },
     /// A part of the runtime is down.
     #[error(transparent)]
     Part(PartError),
@@ -86,6 +96,7 @@ impl Error {
             Self::Unauthorized(_) => "unauthorized",
             Self::Unreachable(_) => "unreachable",
             Self::Remote(_) => "remote",
+            Self::SetAside { .. } => "set_aside",
             Self::Part(_) => "part_down",
             Self::Stopped { .. } => "stopped",
         }
@@ -104,6 +115,7 @@ impl Error {
             | Self::Store(StoreError::Invalid(_)) => 2,
             Self::Unauthorized(_) => 4,
             Self::Unreachable(_) => 5,
+            Self::SetAside { .. } => 3,
             Self::Open(_) | Self::Store(_) | Self::Remote(_) | Self::Part(_) | Self::Stopped { .. } => 1,
         }
     }

@@ -46,7 +46,7 @@ async fn pushed(project: &Project, rows: usize) -> f64 {
         tidelock.bulk_save("bench", part.to_vec()).await.unwrap();
     }
     let began = Instant::now();
-    let report = tidelock.sync(SyncRequest { push: true, pull: false }).await.unwrap();
+    let report = tidelock.sync(SyncRequest { pull: false, ..Default::default() }).await.unwrap();
     let rate = rows as f64 / began.elapsed().as_secs_f64();
     assert_eq!(report.pushed, rows as u64, "{report:?}");
     rate
@@ -56,7 +56,7 @@ async fn pulled(project: &Project, rows: usize) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let tidelock = open(project, directory.path());
     let began = Instant::now();
-    let report = tidelock.sync(SyncRequest { push: false, pull: true }).await.unwrap();
+    let report = tidelock.sync(SyncRequest { push: false, ..Default::default() }).await.unwrap();
     let rate = rows as f64 / began.elapsed().as_secs_f64();
     assert_eq!(report.pulled, rows as u64, "{report:?}");
     rate

@@ -114,6 +114,9 @@ pub struct Sync {
     /// Fetch only
     #[arg(long)]
     pub pull: bool,
+    /// First take the server as it is now, after it was found to be another database, or an earlier state of it
+    #[arg(long)]
+    pub accept_server: bool,
 }
 
 /// `put`

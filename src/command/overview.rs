@@ -51,7 +51,11 @@ pub fn name_of(value: &impl serde::Serialize) -> String {
 /// `sync`: done in part where something failed, does not fit the server, or is parked or in conflict afterwards.
 pub async fn sync(access: &Access, arguments: &arguments::Sync, output: Output) -> Result<(), Failure> {
     let whole = !arguments.push && !arguments.pull;
-    let request = SyncRequest { push: whole || arguments.push, pull: whole || arguments.pull };
+    let request = SyncRequest {
+        push: whole || arguments.push,
+        pull: whole || arguments.pull,
+        accept_server: arguments.accept_server,
+    };
     let report = waiting_for("syncing", access.sync(request)).await?;
     let after = access.status().await?;
     output.print(&report, |report| sync_words(report, &after))?;

@@ -6,6 +6,7 @@ mod full_disk;
 mod inspection;
 mod records;
 mod review;
+mod rounds;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -16,17 +17,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::conflict;
-use tidelock_actors::model::{CollectionRules, Fault};
-use tidelock_actors::ports::{Ports, Remote, Resolver, Store, StoreError};
+use tidelock_actors::model::CollectionRules;
+use tidelock_actors::ports::{Ports, Remote, Resolver, Store};
 use tidelock_actors::queue;
-use tidelock_actors::storage::Perform;
 use tidelock_actors::supervisor::Crash;
-use tidelock_actors::sync::{self, Refresh};
-use tidelock_actors::writes::{Observation, Write};
+use tidelock_actors::sync;
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::sqlite::{self, SqliteReads};
-use crate::adapters::supabase::SERVER_EPOCH;
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
@@ -69,11 +67,15 @@ pub struct SyncRequest {
     pub push: bool,
     /// Fetch.
     pub pull: bool,
+    /// First take the server as it is now, where it was found to be another database than the store knows, or an
+    /// earlier state of it: everything is read anew before anything is sent.
+    #[serde(default)]
+    pub accept_server: bool,
 }
 
 impl Default for SyncRequest {
     fn default() -> Self {
-        Self { push: true, pull: true }
+        Self { push: true, pull: true, accept_server: false }
     }
 }
 
@@ -184,59 +186,6 @@ impl Tidelock {
             let now = status.borrow_and_update().clone();
             Some((now, (status, false)))
         }))
-    }
-
-    /// Takes the server as it is now, after it was found to be another database than the one that the store knows, or
-    /// an earlier state of it: everything is read anew, and what waits here is sent to it.
-    pub async fn accept_server(&self) -> Result<SyncReport, Error> {
-        let checkpoints = [(SERVER_EPOCH.to_owned(), String::new())].into();
-        let forget = Observation { checkpoints, ..Observation::default() };
-        self.inner.parts.storage.ask(Perform(Write::Observe(forget))).await??;
-        self.sync(SyncRequest { push: false, pull: true }).await
-    }
-
-    /// Runs a round now and waits for its end.
-    pub async fn sync(&self, request: SyncRequest) -> Result<SyncReport, Error> {
-        if self.config().remote.url.is_none() {
-            return Err(Error::NoServer);
-        }
-        if !self.config().sync.enabled {
-            return Err(Error::Invalid("sync is switched off: set sync.enabled = true".to_owned()));
-        }
-        let SyncRequest { push, pull } = request;
-        let report = self.inner.parts.sync.ask(sync::Sync { push, pull }).await?;
-        if let Some(trouble) = report.local_trouble {
-            return Err(Error::Store(StoreError::Failed(trouble)));
-        }
-        // A fault of one collection or operation leaves the rest of the round done.
-        if let Some(fault) = report.fault.filter(Fault::concerns_everything) {
-            return Err(fault.into());
-        }
-        Ok(SyncReport {
-            pushed: report.pushed,
-            pulled: report.pulled,
-            failed: report.failed,
-            parked: report.parked,
-            conflicts: report.conflicts,
-            requests: report.requests,
-            paused: report.paused.into_iter().map(|(name, fault)| (name.to_string(), fault.to_string())).collect(),
-        })
-    }
-
-    /// Hints that there may be news, or that the network is back.
-    pub fn nudge(&self) {
-        self.inner.parts.sync.hint(Refresh);
-    }
-
-    /// One small request: whether the server is there and takes the credentials.
-    pub async fn probe(&self) -> Result<(), Error> {
-        if self.config().remote.url.is_none() {
-            return Err(Error::NoServer);
-        }
-        let remote = self.inner.remote.clone();
-        let asked = self.inner.parts.thread.spawn(async move { remote.probe().await });
-        asked.await.map_err(|error| Error::Stopped { cause: error.to_string() })??;
-        Ok(())
     }
 
     /// The configuration in force.

@@ -128,7 +128,7 @@ async fn a_deletion_against_an_edit_is_a_conflict_too() {
 async fn h24_a_pull_does_not_overwrite_what_is_still_to_be_sent() {
     let world = World::new().await;
     let (here, there) = edited_on_both_sides(&world, "local-wins").await;
-    let request = tidelock::SyncRequest { push: false, pull: true };
+    let request = tidelock::SyncRequest { push: false, ..Default::default() };
     here.tidelock.sync(request).await.unwrap();
     assert_eq!(here.field("tasks", &uuid(1), "title").await, r#""here""#, "the screen does not flicker back");
     here.sync_until_settled().await;

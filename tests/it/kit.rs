@@ -194,7 +194,26 @@ async fn h40_another_database_stops_the_sync_and_keeps_everything_until_it_is_ac
     assert!(error.contains("another database"), "{error}");
     assert_eq!(device.tidelock.status().pending, 1);
     assert_eq!(world.value("select count(*) from notes").await, "1", "nothing was sent");
-    device.tidelock.accept_server().await.unwrap();
+    let accept = SyncRequest { accept_server: true, ..Default::default() };
+    device.tidelock.sync(accept).await.unwrap();
     device.sync_until_settled().await;
     assert_equal(&device.records("notes").await, &world.rows("notes").await, "notes");
+}
+
+#[tokio::test]
+async fn waiting_ends_when_both_sides_are_the_same() {
+    let world = World::with_kit().await;
+    let device = world.device("here");
+    save_together(&device, 1, [(11, 1), (12, 2)]).await;
+    world.project.sql("insert into notes (id, body) values ('theirs', 'x')").await.unwrap();
+    device.tidelock.wait_synced().await.unwrap();
+    assert_eq!(world.value("select count(*) from tasks").await, "2");
+    assert!(device.get("notes", "theirs").await.is_some());
+    world.project.sql("alter table tasks add constraint small check (n < 100)").await.unwrap();
+    device.save("tasks", &uuid(11), r#"{"n":1000}"#).await;
+    let error = device.tidelock.wait_synced().await.unwrap_err().to_string();
+    assert!(error.starts_with("1 operations are parked"), "{error}");
+    world.network.set_offline(true);
+    device.save("tasks", &uuid(12), r#"{"n":3}"#).await;
+    assert!(device.tidelock.wait_synced().await.is_err(), "rounds do not start by themselves here");
 }

@@ -86,7 +86,7 @@ async fn h01_a_transaction_that_commits_late_is_found_within_the_overlap() {
         .sql(&format!("insert into public.projects (id, name) values ('{}', 'quick')", uuid(2)))
         .await
         .unwrap();
-    let pull_only = tidelock::SyncRequest { push: false, pull: true };
+    let pull_only = tidelock::SyncRequest { push: false, ..Default::default() };
     device.tidelock.sync(pull_only).await.unwrap();
     assert_eq!(device.records("projects").await.len(), 1);
     slow.batch_execute("commit").await.unwrap();

@@ -168,7 +168,7 @@ async fn h05_acknowledging_an_own_write_does_not_step_over_others() {
         .await
         .unwrap();
     device.save("projects", &uuid(2), r#"{"name":"ours, stamped later"}"#).await;
-    device.tidelock.sync(tidelock::SyncRequest { push: true, pull: false }).await.unwrap();
+    device.tidelock.sync(tidelock::SyncRequest { pull: false, ..Default::default() }).await.unwrap();
     device.sync().await;
     assert!(device.get("projects", &uuid(1)).await.is_some());
 }

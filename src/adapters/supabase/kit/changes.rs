@@ -149,7 +149,7 @@ fn take(table: &Table, part: &Part<'_>, rows: &mut Vec<RemoteRow>) -> Result<(),
 /// H40: nothing is sent and nothing taken before somebody has looked.
 fn replaced() -> Fault {
     let words = "this is another database than the one that this store knows, or an earlier state of it; look at what it \
-                 has, then accept it with: tidelock remote accept";
+                 has, then accept it with: tidelock sync --accept-server";
     Fault::new(FaultKind::Replaced, words)
 }
 

@@ -84,7 +84,8 @@ impl Kit {
     pub async fn is_installed(&self) -> Result<bool, Fault> {
         match self.call("tidelock_changes", r#"{"collections":[]}"#.to_owned()).await {
             Ok(_) => Ok(true),
-            Err(fault) if fault.code.as_deref() == Some("PGRST202") => Ok(false),
+            // The second is what a server says that has not looked at the schema since the kit was taken away.
+            Err(fault) if matches!(fault.code.as_deref(), Some("PGRST202" | "42883")) => Ok(false),
             Err(fault) => Err(fault),
         }
     }
