@@ -10,7 +10,12 @@ async fn h03_h04_h20_pages_around_the_number_of_rows_end_whatever_the_key() {
         ("int", "id bigint", "id", "n::bigint * 1000000007"),
         ("uuid", "id uuid", "id", "md5(n::text)::uuid"),
         ("text", "id text", "id", r#"chr(96 + n % 7) || '"''\,{}% é🎈' || n"#),
-        ("composite", "a text, id uuid, b timestamptz", "a, id, b", r#"'x"''\' || n % 3, md5(n::text)::uuid, 'epoch'::timestamptz + n * interval '1.000001 s'"#),
+        (
+            "composite",
+            "a text, id uuid, b timestamptz",
+            "a, id, b",
+            r#"'x"''\' || n % 3, md5(n::text)::uuid, 'epoch'::timestamptz + n * interval '1.000001 s'"#,
+        ),
     ];
     const ROWS: usize = 10;
     for (name, columns, key, values) in keys {
@@ -69,7 +74,8 @@ async fn h20_tombstones_of_rows_that_came_back_do_not_end_the_pages() {
 
 #[tokio::test]
 async fn an_idle_answer_about_forty_tables_is_small() {
-    let tables = (1..=40).map(|n| format!("create table items_{n} (id int primary key); select tidelock.attach('items_{n}');"));
+    let tables =
+        (1..=40).map(|n| format!("create table items_{n} (id int primary key); select tidelock.attach('items_{n}');"));
     let kit = Kit::with(&tables.collect::<String>()).await;
     let collections: Value = (1..=40).map(|n| json!({ "table": format!("public.items_{n}") })).collect();
     let since = kit.owner.snapshot().await;
@@ -98,7 +104,8 @@ async fn one_changed_row_among_a_hundred_thousand_is_found_by_the_index_also_whi
     // The first time, the catalogue is read as well.
     user.value(&plan).await;
     let plan: Value = serde_json::from_str(&user.value(&plan).await).unwrap();
-    let pages = plan[0]["Plan"]["Shared Hit Blocks"].as_u64().unwrap() + plan[0]["Plan"]["Shared Read Blocks"].as_u64().unwrap();
+    let pages = plan[0]["Plan"]["Shared Hit Blocks"].as_u64().unwrap()
+        + plan[0]["Plan"]["Shared Read Blocks"].as_u64().unwrap();
     assert!(pages < 300, "{pages} pages were read");
     let answer = user.changes(Some(&since), &json!([{ "table": "items" }]), 100).await;
     assert_eq!(answer["collections"][0]["rows"].as_array().unwrap().len(), 1);
@@ -167,19 +174,42 @@ async fn a_bad_filter_column_or_table_is_an_error_of_that_collection_alone() {
 
 #[tokio::test]
 async fn names_that_need_quotes_or_are_the_functions_own_work() {
-    let columns = ["key", "name", "action", "n", "t", "r", "o", "g", "c", "document", "place", "ordinality", "version", "user", "order", "Größe \"x\"", "it's", "gone", "old", "new"];
+    let columns = [
+        "key",
+        "name",
+        "action",
+        "n",
+        "t",
+        "r",
+        "o",
+        "g",
+        "c",
+        "document",
+        "place",
+        "ordinality",
+        "version",
+        "user",
+        "order",
+        "Größe \"x\"",
+        "it's",
+        "gone",
+        "old",
+        "new",
+    ];
     let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let list = columns.iter().map(|name| format!("{} text", quote(name))).collect::<Vec<_>>().join(", ");
     let kit = Kit::with(&format!(
         r#"create schema "Mixed Case"; create table "Mixed Case"."It's ""odd""" ({list}, primary key ({}, {}));
            select tidelock.attach('"Mixed Case"."It''s ""odd"""', owner => 'user');"#,
-        quote("key"), quote("Größe \"x\"")
+        quote("key"),
+        quote("Größe \"x\"")
     ))
     .await;
     let table = r#"Mixed Case.It's "odd""#;
     let mut follower = Follower::of(table);
     follower.pull(&kit.owner, 10, "key").await;
-    let set: serde_json::Map<_, _> = columns.iter().map(|name| ((*name).to_owned(), json!(format!("{name} 1")))).collect();
+    let set: serde_json::Map<_, _> =
+        columns.iter().map(|name| ((*name).to_owned(), json!(format!("{name} 1")))).collect();
     let key = r#"["key 1", "Größe \"x\" 1"]"#;
     let answer = kit.owner.push(&json!([super::create(1, table, key, Value::Object(set.clone()))])).await;
     assert_eq!(super::kinds(&answer), ["applied"], "{answer}");
@@ -190,7 +220,8 @@ async fn names_that_need_quotes_or_are_the_functions_own_work() {
     row.as_object_mut().unwrap().remove("tidelock_version");
     assert_eq!(row, Value::Object(set));
     let version = answer["verdicts"][0]["version"].as_str().unwrap();
-    let update = super::operation(2, "update", table, key, Some(version), json!({ "n": "2", "t": "3", "ordinality": "4" }));
+    let update =
+        super::operation(2, "update", table, key, Some(version), json!({ "n": "2", "t": "3", "ordinality": "4" }));
     let answer = kit.owner.push(&json!([update])).await;
     assert_eq!(super::kinds(&answer), ["applied"], "{answer}");
     let version = answer["verdicts"][0]["version"].as_str().unwrap();

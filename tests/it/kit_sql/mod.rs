@@ -39,7 +39,11 @@ impl Kit {
     pub async fn user(&self, id: &str) -> Caller {
         let caller = Caller::connect(&self.database.url).await;
         let claims = json!({ "sub": id, "role": "authenticated" });
-        caller.run(&format!("set role authenticated; set request.jwt.claims = '{claims}'; set request.jwt.claim.sub = '{id}'")).await;
+        caller
+            .run(&format!(
+                "set role authenticated; set request.jwt.claims = '{claims}'; set request.jwt.claim.sub = '{id}'"
+            ))
+            .await;
         caller
     }
 

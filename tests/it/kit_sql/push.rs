@@ -4,12 +4,16 @@ use serde_json::{Value, json};
 
 use super::{Kit, create, kinds, operation, push_sql};
 
-const ITEMS: &str = "create table items (id text primary key, n int default 7, body text); select tidelock.attach('items');";
+const ITEMS: &str =
+    "create table items (id text primary key, n int default 7, body text); select tidelock.attach('items');";
 
 #[tokio::test]
 async fn creates_updates_and_deletions_take_effect_and_conflicts_carry_the_row() {
     let kit = Kit::with(ITEMS).await;
-    let answer = kit.owner.push(&json!([create(1, "items", "a", json!({ "body": "x" })), create(2, "items", "b", json!({ "n": null }))])).await;
+    let answer = kit
+        .owner
+        .push(&json!([create(1, "items", "a", json!({ "body": "x" })), create(2, "items", "b", json!({ "n": null }))]))
+        .await;
     assert_eq!(kinds(&answer), ["applied", "applied"]);
     assert_eq!(answer["verdicts"][0]["made"], json!({ "id": "a", "n": 7 }));
     assert_eq!(answer["verdicts"][1]["made"], json!({ "id": "b", "body": null }));
@@ -36,11 +40,18 @@ async fn creates_updates_and_deletions_take_effect_and_conflicts_carry_the_row()
 #[tokio::test]
 async fn a_key_that_comes_twice_in_a_batch_meets_its_own_row() {
     let kit = Kit::with(ITEMS).await;
-    let batch = json!([create(1, "items", "a", json!({ "n": 1 })), create(2, "items", "b", json!({ "n": 1 })), create(3, "items", "a", json!({ "n": 2 }))]);
+    let batch = json!([
+        create(1, "items", "a", json!({ "n": 1 })),
+        create(2, "items", "b", json!({ "n": 1 })),
+        create(3, "items", "a", json!({ "n": 2 }))
+    ]);
     let answer = kit.owner.push(&batch).await;
     assert_eq!(kinds(&answer), ["applied", "applied", "conflict"], "{answer}");
     let version = answer["version"].as_str();
-    let batch = json!([operation(4, "update", "items", "a", version, json!({ "n": 3 })), operation(5, "update", "items", "a", version, json!({ "n": 4 }))]);
+    let batch = json!([
+        operation(4, "update", "items", "a", version, json!({ "n": 3 })),
+        operation(5, "update", "items", "a", version, json!({ "n": 4 }))
+    ]);
     let mut kinds = kit.owner.verdicts(&batch).await;
     kinds.sort();
     assert_eq!(kinds, ["applied", "conflict"]);
@@ -49,16 +60,24 @@ async fn a_key_that_comes_twice_in_a_batch_meets_its_own_row() {
 #[tokio::test]
 async fn a_row_that_somebody_else_changes_meanwhile_is_a_conflict_not_a_refusal() {
     let kit = Kit::with(ITEMS).await;
-    let version = kit.owner.push(&json!([create(1, "items", "a", json!({ "n": 1 }))])).await["version"].as_str().unwrap().to_owned();
+    let version = kit.owner.push(&json!([create(1, "items", "a", json!({ "n": 1 }))])).await["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for (number, action) in [(2, "update"), (3, "delete")] {
-        let version = if number == 2 { version.clone() } else { kit.owner.value("select tidelock_version from items").await };
+        let version =
+            if number == 2 { version.clone() } else { kit.owner.value("select tidelock_version from items").await };
         let other = kit.another_owner().await;
         other.run("begin; update items set body = coalesce(body, '') || 'theirs'").await;
         let pusher = kit.another_owner().await;
         let pid = pusher.value("select pg_backend_pid()").await;
-        let push = tokio::spawn(async move { pusher.push(&json!([operation(number, action, "items", "a", Some(&version), json!({ "n": 2 }))])).await });
+        let push = tokio::spawn(async move {
+            pusher.push(&json!([operation(number, action, "items", "a", Some(&version), json!({ "n": 2 }))])).await
+        });
         // It waits for the other's lock.
-        while kit.owner.value(&format!("select wait_event_type from pg_stat_activity where pid = {pid}")).await != "Lock" {
+        while kit.owner.value(&format!("select wait_event_type from pg_stat_activity where pid = {pid}")).await
+            != "Lock"
+        {
             tokio::task::yield_now().await;
         }
         other.run("commit").await;
@@ -83,20 +102,33 @@ async fn what_triggers_make_of_the_pushed_rows_is_told_and_other_rows_make_it_no
          select tidelock.attach('items'); select tidelock.attach('children');",
     )
     .await;
-    let answer = kit.owner.push(&json!([create(1, "items", "a", json!({ "n": 2, "body": "x", "twice": 99, "children": 0 }))])).await;
+    let answer = kit
+        .owner
+        .push(&json!([create(1, "items", "a", json!({ "n": 2, "body": "x", "twice": 99, "children": 0 }))]))
+        .await;
     assert_eq!(answer["verdicts"][0]["made"], json!({ "id": "a", "body": "X", "twice": 4 }), "{answer}");
     assert_eq!(answer["alone"], true);
-    let answer = kit.owner.push(&json!([operation(2, "update", "items", "a", answer["version"].as_str(), json!({ "n": 3, "twice": 0 }))])).await;
+    let answer = kit
+        .owner
+        .push(&json!([operation(2, "update", "items", "a", answer["version"].as_str(), json!({ "n": 3, "twice": 0 }))]))
+        .await;
     assert_eq!(answer["verdicts"][0]["made"], json!({ "twice": 6 }), "{answer}");
     assert_eq!(answer["alone"], true);
     // The child's trigger writes a row that was not asked for.
     let answer = kit.owner.push(&json!([create(3, "children", "c", json!({ "parent": "a" }))])).await;
     assert_eq!((&kinds(&answer)[..], &answer["alone"]), (&["applied".to_owned()][..], &json!(false)), "{answer}");
     // What a later operation's trigger makes of an earlier one's row is told as well.
-    let answer = kit.owner.push(&json!([create(4, "items", "b", json!({ "n": 1, "body": "Y" })), create(5, "children", "d", json!({ "parent": "b" }))])).await;
+    let answer = kit
+        .owner
+        .push(&json!([
+            create(4, "items", "b", json!({ "n": 1, "body": "Y" })),
+            create(5, "children", "d", json!({ "parent": "b" }))
+        ]))
+        .await;
     assert_eq!((&answer["verdicts"][0]["made"]["children"], &answer["alone"]), (&json!(1), &json!(true)), "{answer}");
     // A deletion that takes others with it.
-    let answer = kit.owner.push(&json!([operation(6, "delete", "items", "b", answer["version"].as_str(), Value::Null)])).await;
+    let answer =
+        kit.owner.push(&json!([operation(6, "delete", "items", "b", answer["version"].as_str(), Value::Null)])).await;
     assert_eq!((&kinds(&answer)[..], &answer["alone"]), (&["applied".to_owned()][..], &json!(false)), "{answer}");
 }
 
@@ -137,7 +169,10 @@ async fn h31_a_number_used_for_something_else_and_another_database_are_found_out
     copied["covers"] = json!([1, 2]);
     assert_eq!(kit.owner.verdicts(&json!([copied])).await, ["refused TL002"]);
     let batch = super::quoted(&json!([create(3, "items", "c", json!({}))]));
-    assert_eq!(kit.owner.refused(&format!("select tidelock_push('device', 'epoch', {batch}, 'another')")).await, "TL001");
+    assert_eq!(
+        kit.owner.refused(&format!("select tidelock_push('device', 'epoch', {batch}, 'another')")).await,
+        "TL001"
+    );
     kit.owner.value(&format!("select tidelock_push('device', 'epoch', {batch}, tidelock.epoch())")).await;
     assert_eq!(kit.owner.column("select id from items").await, ["a", "c"]);
 }
@@ -152,11 +187,23 @@ async fn h41_values_of_every_kind_arrive_and_come_back_exactly() {
     assert!(verdict.contains(r#""verdict": "applied""#), "{verdict}");
     // Nothing that was sent is other than it was sent, to the last digit: also in the answer of a pull.
     let set_sql = format!("'{}'::jsonb", set.replace('\'', "''"));
-    let differing = |row: &str| format!("select string_agg(key || ': ' || value, ', ') from jsonb_each({set_sql}) where value is distinct from {row} -> key");
+    let differing = |row: &str| {
+        format!(
+            "select string_agg(key || ': ' || value, ', ') from jsonb_each({set_sql}) where value is distinct from {row} -> key"
+        )
+    };
     assert_eq!(kit.owner.value(&differing("(select to_jsonb(s) from samples s)")).await, "");
     let pulled = r#"(tidelock_changes(null, '[{"table":"samples"}]')::jsonb -> 'collections' -> 0 -> 'rows' -> 0)"#;
     assert_eq!(kit.owner.value(&differing(pulled)).await, "");
-    assert_eq!(kit.owner.value(&format!("select string_agg(k, ', ') from jsonb_object_keys('{}'::jsonb -> 'made') k where {set_sql} ? k", verdict.replace('\'', "''"))).await, "");
+    assert_eq!(
+        kit.owner
+            .value(&format!(
+                "select string_agg(k, ', ') from jsonb_object_keys('{}'::jsonb -> 'made') k where {set_sql} ? k",
+                verdict.replace('\'', "''")
+            ))
+            .await,
+        ""
+    );
 }
 
 #[tokio::test]
@@ -179,9 +226,15 @@ async fn soft_deletion_marks_the_row_and_devices_see_it_gone() {
 async fn what_is_nobodys_fault_is_an_error_of_the_whole_request() {
     let kit = Kit::with(ITEMS).await;
     let other = kit.another_owner().await;
-    let version = kit.owner.push(&json!([create(1, "items", "a", json!({ "n": 1 }))])).await["version"].as_str().unwrap().to_owned();
+    let version = kit.owner.push(&json!([create(1, "items", "a", json!({ "n": 1 }))])).await["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     other.run("begin; update items set n = 2").await;
-    let batch = json!([create(2, "items", "b", json!({})), operation(3, "update", "items", "a", Some(&version), json!({ "n": 3 }))]);
+    let batch = json!([
+        create(2, "items", "b", json!({})),
+        operation(3, "update", "items", "a", Some(&version), json!({ "n": 3 }))
+    ]);
     kit.owner.run("set statement_timeout = '50ms'").await;
     assert_eq!(kit.owner.refused(&push_sql(&batch)).await, "57014");
     kit.owner.run("set statement_timeout = 0; set lock_timeout = '50ms'").await;

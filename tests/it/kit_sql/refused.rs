@@ -29,7 +29,14 @@ async fn h15_one_of_a_thousand_that_is_refused_keeps_none_of_the_others_back() {
     for (round, (bad, code)) in (0..).zip(&refusals) {
         let number = |n: u64| 10_000 * round + n;
         let batch: Vec<_> = (1..=1_000)
-            .map(|n| create(number(n), "items", &number(n).to_string(), if n == 637 { bad.clone() } else { json!({ "n": n }) }))
+            .map(|n| {
+                create(
+                    number(n),
+                    "items",
+                    &number(n).to_string(),
+                    if n == 637 { bad.clone() } else { json!({ "n": n }) },
+                )
+            })
             .collect();
         let answer = kit.owner.push(&json!(batch)).await;
         for (at, kind) in kinds(&answer).iter().enumerate() {
@@ -58,7 +65,10 @@ async fn h15_an_unknown_table_column_action_or_key_is_refused_by_itself() {
 #[tokio::test]
 async fn h15_h19_a_group_takes_effect_as_a_whole_or_not_at_all() {
     let kit = Kit::with(ITEMS).await;
-    let version = kit.owner.push(&json!([create(1, "items", "1", json!({ "n": 1 }))])).await["version"].as_str().unwrap().to_owned();
+    let version = kit.owner.push(&json!([create(1, "items", "1", json!({ "n": 1 }))])).await["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     kit.owner.run("update items set n = 2").await;
     let batch = json!([
         grouped(1, create(2, "items", "2", json!({ "n": 1 }))),
@@ -129,12 +139,16 @@ async fn h27_h55_what_row_level_security_forbids_is_refused_never_taken_for_done
     ]);
     let answer = ada.push(&batch).await;
     // Bob's row is not there as far as she can know.
-    let expected = ["refused 42501", "refused 42501", "refused 23505", "refused 42501", "conflict", "applied", "applied"];
+    let expected =
+        ["refused 42501", "refused 42501", "refused 23505", "refused 42501", "conflict", "applied", "applied"];
     assert_eq!(kinds(&answer), expected, "{answer}");
     assert_eq!(answer["verdicts"][4]["row"], Value::Null);
     let text = answer.to_string();
     assert!(!text.contains("secret") && !text.contains(BOB), "{text}");
-    assert_eq!(kit.owner.column("select concat_ws(' ', id, body) from items order by id").await, ["1 hers", "2 secret", "4"]);
+    assert_eq!(
+        kit.owner.column("select concat_ws(' ', id, body) from items order by id").await,
+        ["1 hers", "2 secret", "4"]
+    );
 }
 
 #[tokio::test]
@@ -147,7 +161,8 @@ async fn a_row_that_its_maker_may_not_read_is_made_all_the_same() {
     )
     .await;
     let ada = kit.user(ADA).await;
-    let batch = json!([create(1, "reports", "1", json!({ "body": "x" })), create(2, "reports", "2", json!({ "body": "y" }))]);
+    let batch =
+        json!([create(1, "reports", "1", json!({ "body": "x" })), create(2, "reports", "2", json!({ "body": "y" }))]);
     let answer = ada.push(&batch).await;
     assert_eq!(kinds(&answer), ["applied", "applied"], "{answer}");
     assert_eq!(kit.owner.value("select count(*) from reports").await, "2");

@@ -61,7 +61,10 @@ async fn h07_a_row_that_moves_to_another_user_is_gone_for_one_and_there_for_the_
     let since = kit.owner.snapshot().await;
     kit.owner.run("update notes_of set id = 'm'").await;
     let answer = bob.changes(Some(&since), &notes, 100).await;
-    assert_eq!((&answer["collections"][0]["rows"][0]["id"], &answer["collections"][0]["gone"]), (&json!("m"), &json!(["n"])));
+    assert_eq!(
+        (&answer["collections"][0]["rows"][0]["id"], &answer["collections"][0]["gone"]),
+        (&json!("m"), &json!(["n"]))
+    );
 }
 
 #[tokio::test]
@@ -118,6 +121,13 @@ async fn policies_and_triggers_that_name_tables_of_public_without_their_schema_w
     assert_eq!(answer["verdicts"][0]["made"]["greeting"], "hello 1", "{answer}");
     let answer = ada.changes(None, &json!([{ "table": "messages" }]), 10).await;
     assert_eq!(answer["collections"][0]["rows"][0]["greeting"], "hello 1");
-    let update = operation(2, "update", "messages", "1", answer["collections"][0]["rows"][0]["tidelock_version"].as_str(), json!({ "greeting": "x" }));
+    let update = operation(
+        2,
+        "update",
+        "messages",
+        "1",
+        answer["collections"][0]["rows"][0]["tidelock_version"].as_str(),
+        json!({ "greeting": "x" }),
+    );
     assert_eq!(ada.verdicts(&json!([update])).await, ["applied"]);
 }
