@@ -232,6 +232,7 @@ declare
   name text := tidelock.full_name(relation);
   primary_key text[];
   base xid8;
+  stale regclass;
   arguments text;
   moves text;
 begin
@@ -263,6 +264,13 @@ begin
     base := pg_current_xact_id();
   end if;
   execute format('alter table %s add column if not exists tidelock_version xid8 not null default %L', name, base);
+  -- A dump brings the index along, under the number that the table had.
+  for stale in
+    select i.indexrelid::regclass from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+    where i.indrelid = attach.relation and c.relname ~ '^tidelock_[0-9]+$' and c.relname <> 'tidelock_' || relation::oid
+  loop
+    execute format('drop index %s', stale);
+  end loop;
   execute format('create index if not exists %I on %s (tidelock_version, %s) where tidelock_version > %L::xid8',
     'tidelock_' || relation::oid, name, tidelock.columns(primary_key), base);
 

@@ -97,7 +97,10 @@ impl Postgres {
 
     /// A database as SQL, as `pg_dump` writes it.
     pub(crate) fn dump(&self, database_url: &str) -> Result<String> {
-        let output = self.command("pg_dump").args(["--inserts", database_url]).output().context("run pg_dump")?;
+        // Where the server was found on the path alone, its tools may lie elsewhere on it.
+        let beside = self.binaries.join("pg_dump");
+        let mut command = if beside.exists() { self.command("pg_dump") } else { Command::new("pg_dump") };
+        let output = command.args(["--inserts", database_url]).output().context("run pg_dump")?;
         if !output.status.success() {
             let detail = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Error::Start { what: "pg_dump", detail });

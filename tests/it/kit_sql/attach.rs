@@ -49,8 +49,7 @@ async fn no_row_is_rewritten_and_everybodys_writes_are_stamped() {
             "update items set body = 'x' where id = 1;
              update items set body = 'x', tidelock_version = '5' where id = 2;
              insert into items (id, tidelock_version) values (1001, '5');
-             insert into items (id) values (1002), (3) on conflict (id) do update set body = 'x';
-             copy items (id) from stdin;",
+             insert into items (id) values (1002), (3) on conflict (id) do update set body = 'x'",
         )
         .await;
     follower.deliveries.clear();
