@@ -1,11 +1,13 @@
 //! The figures of docs/performance.md: each next to its floor, in turn, in the same run.
 //!
 //! `cargo xtask bench [--quick] [--json] [NAME]`. Machines are noisy, so what counts is the median of the
-//! ratios. The floor is what the same work costs without tidelock: bare rusqlite, a bare reqwest loop.
+//! ratios. The floor is what the same work costs without tidelock: bare rusqlite, a bare reqwest loop,
+//! a bare function on the server.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a measuring program")]
 
 mod figure;
+mod kit;
 mod local;
 mod network;
 mod size;
@@ -21,6 +23,9 @@ fn main() {
     }
     if options.wants("network") {
         show(runtime.block_on(network::figures(&options)));
+    }
+    if options.wants("kit") {
+        show(runtime.block_on(kit::figures(&options)));
     }
     if options.wants("size") {
         show(runtime.block_on(size::figures(&options)));

@@ -38,7 +38,7 @@ fn open(project: &Project, directory: &std::path::Path) -> Tidelock {
     Tidelock::open(Config::from_toml(&text).unwrap()).unwrap()
 }
 
-async fn pushed(project: &Project, rows: usize) -> f64 {
+pub async fn pushed(project: &Project, rows: usize) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let tidelock = open(project, directory.path());
     let documents: Vec<_> = (0..rows).map(|number| (uuid(number), document(number))).collect();
@@ -52,7 +52,7 @@ async fn pushed(project: &Project, rows: usize) -> f64 {
     rate
 }
 
-async fn pulled(project: &Project, rows: usize) -> f64 {
+pub async fn pulled(project: &Project, rows: usize) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let tidelock = open(project, directory.path());
     let began = Instant::now();
@@ -63,7 +63,7 @@ async fn pulled(project: &Project, rows: usize) -> f64 {
 }
 
 /// Upserts of 500 rows, one after another over one connection.
-async fn bare_push(project: &Project, rows: usize) -> f64 {
+pub async fn bare_push(project: &Project, rows: usize) -> f64 {
     let client = reqwest::Client::new();
     let bodies: Vec<String> = (0..rows)
         .collect::<Vec<_>>()

@@ -1,0 +1,135 @@
+//! Push and pull through the server kit, against bare loops that do without what the kit promises.
+
+use std::time::Instant;
+
+use rusqlite::{Connection, params};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tidelock_testbed::{Project, ProjectOptions};
+
+use crate::figure::{Figure, Options, document, uuid};
+use crate::network::{bare_push, pulled, pushed};
+
+const KIT: &str = include_str!("../../supabase/kit.sql");
+
+/// What the bare loop posts to: set-based, with no ledger, no versions and no triggers in its way.
+const BARE: &str = "
+    create table public.bare (like public.bench including all);
+    create function public.bare_upsert(batch jsonb) returns void language sql as $$
+      insert into public.bare select * from jsonb_populate_recordset(null::public.bare, batch)
+      on conflict (id) do update set title = excluded.title, body = excluded.body
+    $$";
+
+pub async fn figures(options: &Options) -> Vec<Figure> {
+    let rows = if options.quick { 5_000 } else { 20_000 };
+    let mut project = tidelock_testbed::project_with(ProjectOptions::default()).await.unwrap();
+    project.sql(BARE).await.unwrap();
+    project.sql(KIT).await.unwrap();
+    project.sql("select tidelock.attach('public.bench')").await.unwrap();
+    // The server looks at the schema once.
+    project.stop_server().unwrap();
+    project.start_server().await.unwrap();
+    let (mut against_function, mut against_upserts, mut pull) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..options.rounds() {
+        project.sql("truncate public.bench, public.bare").await.unwrap();
+        let ours = pushed(&project, rows).await;
+        against_function.push((ours, bare_function(&project, rows).await));
+        project.sql("truncate public.bench").await.unwrap();
+        against_upserts.push((ours, bare_push(&project, rows).await));
+        project.sql("vacuum analyze public.bench").await.unwrap();
+        pull.push((pulled(&project, rows).await, bare_pages(&project, rows).await));
+    }
+    vec![
+        Figure::against_floor("kit_push_20000_rows", "rows/s", 0.7, &against_function),
+        Figure::against_floor("kit_push_20000_rows_against_plain_upserts", "rows/s", 1.0, &against_upserts),
+        Figure::against_floor("kit_pull_20000_rows", "rows/s", 0.9, &pull),
+    ]
+}
+
+async fn call(project: &Project, client: &reqwest::Client, function: &str, body: String) -> String {
+    let request = client
+        .post(format!("{}/rest/v1/rpc/{function}", project.url))
+        .header("apikey", &project.secret_key)
+        .header("authorization", format!("Bearer {}", project.secret_key))
+        .header("content-type", "application/json")
+        .body(body);
+    let answer = request.send().await.unwrap();
+    let is_success = answer.status().is_success();
+    let text = answer.text().await.unwrap();
+    assert!(is_success, "{text}");
+    text
+}
+
+/// The same rows, 1,000 at a time, one after another over one connection.
+async fn bare_function(project: &Project, rows: usize) -> f64 {
+    let client = reqwest::Client::new();
+    let row = |number: &usize| {
+        let stamped = document(*number).with_string("id", &uuid(*number));
+        stamped.with_string("updated_at", "2026-11-22T10:00:00+00:00").to_string()
+    };
+    let numbers: Vec<usize> = (0..rows).collect();
+    let bodies: Vec<String> = numbers
+        .chunks(1_000)
+        .map(|part| format!("{{\"batch\":[{}]}}", part.iter().map(row).collect::<Vec<_>>().join(",")))
+        .collect();
+    let began = Instant::now();
+    for body in bodies {
+        call(project, &client, "bare_upsert", body).await;
+    }
+    rows as f64 / began.elapsed().as_secs_f64()
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    collections: Vec<Part<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow)]
+    rows: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    more: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    id: String,
+    tidelock_version: String,
+}
+
+/// The pages that the kit gives, each stored in SQLite in one durable transaction.
+async fn bare_pages(project: &Project, rows: usize) -> f64 {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Connection::open(directory.path().join("floor.db")).unwrap();
+    store.pragma_update(None, "journal_mode", "WAL").unwrap();
+    store.pragma_update(None, "synchronous", "FULL").unwrap();
+    store.execute_batch("create table rows (id text primary key, version text, document text) strict").unwrap();
+    let client = reqwest::Client::new();
+    let (mut entry, mut stored) = (json!({"table": "bench"}), 0);
+    let began = Instant::now();
+    loop {
+        let body = json!({"collections": [entry], "page_rows": 7_000}).to_string();
+        let text = call(project, &client, "tidelock_changes", body).await;
+        let answer: Answer<'_> = serde_json::from_str(&text).unwrap();
+        let transaction = store.transaction().unwrap();
+        for row in &answer.collections[0].rows {
+            let place: Place = serde_json::from_str(row.get()).unwrap();
+            let mut insert = transaction.prepare_cached("insert or replace into rows values (?1, ?2, ?3)").unwrap();
+            insert.execute(params![place.id, place.tidelock_version, row.get()]).unwrap();
+            stored += 1;
+        }
+        transaction.commit().unwrap();
+        match answer.collections[0].more {
+            Some(more) => {
+                entry = serde_json::from_str(more.get()).unwrap();
+                entry["table"] = json!("bench");
+            }
+            None => break,
+        }
+    }
+    assert_eq!(stored, rows);
+    rows as f64 / began.elapsed().as_secs_f64()
+}
