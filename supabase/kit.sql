@@ -445,7 +445,7 @@ $$;
 create or replace function public.tidelock_changes(
   since text default null, collections jsonb default '[]', page_rows integer default 5000, own text[] default '{}'
 ) returns json
-language plpgsql stable set search_path = public, extensions, pg_temp
+language plpgsql stable set search_path = public, extensions, pg_temp set random_page_cost = 1.1 set jit = off
 as $$
 declare
   now_visible pg_snapshot := pg_current_snapshot();
@@ -528,7 +528,7 @@ begin
       if buried <> '[]' then
         -- What was deleted and made again is among the rows.
         execute format('select coalesce(jsonb_agg(o.key), ''[]'') from jsonb_array_elements_text($1) as o (key)
-          where not exists (select from %s t where %s)',
+          where not exists (select from %s t where %s offset 0)',
           tidelock.full_name(attached.relation), tidelock.key_matches(attached)) into buried using buried;
       end if;
     end if;
@@ -708,6 +708,8 @@ $$;
 create or replace function public.tidelock_push(client text, epoch text, batch jsonb, server text default null)
 returns jsonb
 language plpgsql set search_path = public, extensions, pg_temp
+-- Rows are looked up by their keys, and compiling a query would cost more than all of it.
+set random_page_cost = 1.1 set jit = off
 as $$
 declare
   operations tidelock.operation[];
@@ -1005,7 +1007,7 @@ declare
   action text := (operations[1]).action;
   attached tidelock.tables := tidelock.attached((operations[1]).name);
   full_name text;
-  key_matches text;
+  found text;
   written text[];
   verdicts tidelock.verdict[];
   others tidelock.verdict[];
@@ -1015,7 +1017,10 @@ begin
       format('the table %s is not there, or not attached to tidelock''s server kit', (operations[1]).name);
   end if;
   full_name := tidelock.full_name(attached.relation);
-  key_matches := tidelock.key_matches(attached);
+  -- One by one through the index ("offset" keeps it so): a join might well read all of a table, and ask row-level
+  -- security about each of its rows.
+  found := format('select t.ctid, t.tableoid, t.tidelock_version, to_jsonb(t.*) as document from %s t where %s offset 0',
+    full_name, tidelock.key_matches(attached));
   written := tidelock.written_columns(attached, (operations[1]).columns);
 
   if action = 'create' then
@@ -1027,19 +1032,20 @@ begin
     end if;
     execute format('with done as (
         update %1$s t set %2$s
-        from unnest($1) o cross join lateral jsonb_populate_record(null::%1$s, o.document) r cross join %1$s old
-        where %3$s and %4$s and t.tidelock_version = o.base
-        returning (o.n, ''applied'', to_jsonb(old.*))::tidelock.verdict as verdict)
+        from unnest($1) o cross join lateral (%3$s) f cross join lateral jsonb_populate_record(null::%1$s, o.document) r
+        where t.ctid = f.ctid and t.tableoid = f.tableoid and t.tidelock_version = o.base
+        returning (o.n, ''applied'', f.document)::tidelock.verdict as verdict)
       select coalesce(array_agg(verdict), ''{}'') from done',
-      full_name, (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(written) c),
-      key_matches, tidelock.key_matches(attached, 'old.')) into verdicts using operations;
+      full_name, (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(written) c), found)
+    into verdicts using operations;
   elsif action = 'delete' then
-    execute format('with done as (%s %s and t.tidelock_version = o.base
+    execute format('with done as (%s unnest($1) o cross join lateral (%s) f
+        where t.ctid = f.ctid and t.tableoid = f.tableoid and t.tidelock_version = o.base
         returning (o.n, ''applied'', null)::tidelock.verdict as verdict)
       select coalesce(array_agg(verdict), ''{}'') from done',
-      case when attached.soft is null then format('delete from %s t using unnest($1) o where', full_name)
-           else format('update %s t set %I = now() from unnest($1) o where', full_name, attached.soft) end,
-      key_matches) into verdicts using operations;
+      case when attached.soft is null then format('delete from %s t using', full_name)
+           else format('update %s t set %I = now() from', full_name, attached.soft) end, found)
+    into verdicts using operations;
   else
     raise invalid_parameter_value using message = format('there is no action %s', action);
   end if;
@@ -1050,16 +1056,16 @@ begin
   -- A second look, later than the statement's own: who changed the row meanwhile is seen as well.
   execute format($query$
     select array_agg(case
-      when %3$s then (o.n, 'applied', null)::tidelock.verdict
-      when t.tidelock_version = o.base then (o.n, 'refused', jsonb_build_object('verdict', 'refused', 'code', '42501',
+      when %2$s then (o.n, 'applied', null)::tidelock.verdict
+      when f.tidelock_version = o.base then (o.n, 'refused', jsonb_build_object('verdict', 'refused', 'code', '42501',
         'message', format('row-level security, or a trigger, does not let this user %%s the row', o.action)))::tidelock.verdict
-      else (o.n, 'conflict', jsonb_build_object('verdict', 'conflict', 'row', to_jsonb(t.*)))::tidelock.verdict end)
-    from unnest($1) o left join %1$s t on %2$s
+      else (o.n, 'conflict', jsonb_build_object('verdict', 'conflict', 'row', f.document))::tidelock.verdict end)
+    from unnest($1) o left join lateral (%1$s) f on true
     where o.n not in (select v.n from unnest($2) v)
-    $query$, full_name, key_matches,
+    $query$, found,
     case when action <> 'delete' then 'false'
-         when attached.soft is null then format('t.%I is null', attached.key[1])
-         else format('t.%I is null or t.%I is not null', attached.key[1], attached.soft) end)
+         when attached.soft is null then 'f.document is null'
+         else format('f.document is null or f.document ->> %L is not null', attached.soft) end)
   into others using operations, verdicts;
   return verdicts || others;
 end
@@ -1088,8 +1094,8 @@ begin
   exception when unique_violation then
     -- Taken back, to see what was there before.
     execute format('select coalesce(array_agg((o.n, ''conflict'',
-        jsonb_build_object(''verdict'', ''conflict'', ''row'', to_jsonb(t.*)))::tidelock.verdict), ''{}'')
-      from unnest($1) o join %s t on %s', full_name, tidelock.key_matches(attached)) into there using operations;
+        jsonb_build_object(''verdict'', ''conflict'', ''row'', f.document))::tidelock.verdict), ''{}'')
+      from unnest($1) o cross join lateral (select to_jsonb(t.*) as document from %s t where %s offset 0) f', full_name, tidelock.key_matches(attached)) into there using operations;
     missing := array(select o from unnest(operations) o where o.n not in (select v.n from unnest(there) v) order by o.n);
     execute statement using missing;
     get diagnostics made = row_count;

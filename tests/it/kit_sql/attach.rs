@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use tidelock_testbed::ProjectOptions;
 
 use super::{Caller, Follower, Kit, create, kinds, operation};
 
@@ -230,4 +231,19 @@ async fn attaching_a_table_that_is_in_use_gives_up_instead_of_holding_everybody_
     assert_eq!(kit.owner.refused("select tidelock.attach('items')").await, "55P03");
     reader.run("commit").await;
     kit.owner.run("select tidelock.attach('items')").await;
+}
+
+#[tokio::test]
+async fn a_project_with_the_kit_answers_through_its_server() {
+    let options = ProjectOptions { kit: vec![("public.notes", None)], ..ProjectOptions::default() };
+    let project = tidelock_testbed::project_with(options).await.unwrap();
+    let call = async |function: &str, body: Value| -> Value {
+        let path = format!("/rest/v1/rpc/{function}");
+        project.request(reqwest::Method::POST, &path).json(&body).send().await.unwrap().json().await.unwrap()
+    };
+    let batch = [create(1, "public.notes", "n", json!({ "body": "x" }))];
+    let answer = call("tidelock_push", json!({ "client": "c", "epoch": "e", "batch": batch })).await;
+    assert_eq!(answer["verdicts"][0]["verdict"], "applied", "{answer}");
+    let answer = call("tidelock_changes", json!({ "collections": [{ "table": "public.notes" }] })).await;
+    assert_eq!(answer["collections"][0]["rows"][0]["body"], "x", "{answer}");
 }
