@@ -438,8 +438,8 @@ $$;
 --   {"table": "public.notes", "since": snapshot, "columns": [...], "filter": [...], "until": snapshot, "after": {...}}
 -- where only `table` has to be there. Without `since` the table is read from its beginning in the order of its key.
 -- `own` are transactions of the caller's that it knows all about. The answer:
---   {"snapshot", "now", "epoch", "purged_before", "collections": [{"rows", "gone", "more", "resets", "error"} …]}
--- with one entry a collection, at the same place. A collection with `more` is not at its end: `more` is what to put into
+--   {"snapshot", "now", "epoch", "purged_before", "collections": [{"rows", "gone", "whole", "resets", "untold", "more", "error"} …]}
+-- with one entry a collection, at the same place. Where deletions are `untold`, keys have to be compared to find them. A collection with `more` is not at its end: `more` is what to put into
 -- its entry to go on. All of it is one statement, so it is one snapshot: what a transaction wrote is here whole, or not
 -- at all.
 create or replace function public.tidelock_changes(
@@ -536,8 +536,10 @@ begin
     is_more := is_more or taken = most;
   end if;
   -- Without the spaces of json_build_object: most answers are about many tables in which nothing has changed.
-  answer := format('{"rows":%s,"gone":%s,"whole":%s,"resets":%s,"more":%s}',
+  answer := format('{"rows":%s,"gone":%s,"whole":%s,"resets":%s%s,"more":%s}',
     coalesce(documents, '[]'), gone || buried, to_json(is_whole), attached.resets,
+    case when attached.owner is not null or attached.soft is not null or attached.shared or tidelock.sees_all() then ''
+         else ',"untold":true' end,
     case when is_more then jsonb_build_object('until', until::text, 'after', jsonb_build_object(
       'row', coalesce(last_row, after_row), 'grave', coalesce(last_grave, after_grave))) else 'null' end);
 end
@@ -686,7 +688,7 @@ begin
   if to_regtype('tidelock.operation') is null then
     create type tidelock.operation as (
       n integer, bundle integer, name text, action text, key text, base xid8, document jsonb, columns text[],
-      covers bigint[], digest bigint);
+      covers bigint[], digest bigint, is_fresh boolean);
   end if;
   if to_regtype('tidelock.verdict') is null then
     create type tidelock.verdict as (n integer, kind text, answer jsonb);
@@ -725,6 +727,9 @@ begin
   perform pg_advisory_xact_lock(hashtextextended(tidelock.actor() || ':' || client, 0));
   operations := tidelock.operations(batch);
   verdicts := tidelock.recorded(client, epoch, operations);
+  if cardinality(operations) > 1 and exists (select from unnest(operations) o where o.action <> 'create') then
+    operations := tidelock.mark_fresh(operations);
+  end if;
   verdicts := verdicts || tidelock.apply(case when verdicts = '{}' then operations else array(
     select o from unnest(operations) o where o.n not in (select v.n from unnest(verdicts) v) order by o.n) end);
   applied := case when exists (select from unnest(verdicts) v where v.kind <> 'applied') then array(
@@ -747,7 +752,8 @@ as $$
   select coalesce(array_agg((
       o.n, o.bundle, o."table", o.action, o.key, o.base, o.document,
       case when o.action <> 'delete' then array(select jsonb_object_keys(o.document)) end, o.covers,
-      hashtextextended(concat_ws('|', o."table", o.action, o.key, jsonb_hash_extended(o.document, 0)), 0)
+      hashtextextended(concat_ws('|', o."table", o.action, o.key, jsonb_hash_extended(o.document, 0)), 0),
+      false
     )::tidelock.operation order by o.n), '{}')
   from (
     select at - 1 as n, min(at - 1) over (partition by o -> 'group') as bundle, o ->> 'table' as "table",
@@ -810,35 +816,36 @@ create or replace function tidelock.is_alone(applied tidelock.operation[]) retur
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-  part record;
-  found_rows bigint;
-  found_graves bigint;
+  names text[];
+  relations oid[];
+  attached tidelock.tables;
+  asked text[];
+  has_others boolean;
 begin
-  for part in
-    with asked as (
-      select (tidelock.attached(a.name)).relation as relation,
-        coalesce(sum(a.many) filter (where a.action <> 'delete'), 0) as written,
-        coalesce(sum(a.many) filter (where a.action = 'delete'), 0) as deleted
-      from (select o.name, o.action, count(*) as many from unnest(applied) o group by 1, 2) a group by 1
-    )
-    select t.relation, t.since, t.soft is not null as is_soft, coalesce(a.written, 0) as written,
-      coalesce(a.deleted, 0) as deleted
-    from tidelock.tables t join pg_catalog.pg_class c on c.oid = t.relation left join asked a using (relation)
+  select coalesce(array_agg(n.name), '{}'), coalesce(array_agg((tidelock.attached(n.name)).relation::oid), '{}')
+  into names, relations
+  from (select distinct o.name from unnest(applied) o offset 0) n;
+  for attached in
+    select t.* from tidelock.tables t join pg_catalog.pg_class c on c.oid = t.relation
     -- Tables in which this session has written nothing lately need no look.
-    where a.relation is not null or not current_setting('track_counts')::boolean
+    where not current_setting('track_counts')::boolean
+      or t.relation::oid = any (relations)
       or pg_stat_get_xact_tuples_inserted(t.relation) + pg_stat_get_xact_tuples_updated(t.relation)
          + pg_stat_get_xact_tuples_deleted(t.relation) > 0
   loop
-    execute format('select count(*) from (select from %s where tidelock_version = %L::xid8 and tidelock_version > %L::xid8 limit %s) t',
-      tidelock.full_name(part.relation), pg_current_xact_id(),
-      case when part.since < pg_current_xact_id() then part.since::text else '0' end,
-      part.written + part.deleted + 1) into found_rows;
-    select count(*) into found_graves
-    from tidelock.tombstones g where g.relation = part.relation and g.version = pg_current_xact_id();
-    -- A deletion of what was gone already writes nothing, and what was written may be deleted again.
-    if found_rows > part.written + (case when part.is_soft then part.deleted else 0 end)
-      or found_graves > (case when part.is_soft then 0 else part.deleted end)
-    then
+    asked := array(
+      select o.key from unnest(applied) o
+      where o.name = any (array(select n from unnest(names, relations) u (n, r) where r = attached.relation::oid)));
+    execute format('select exists (
+        select from %s t where t.tidelock_version = %L::xid8 and t.tidelock_version > %L::xid8
+          and %s <> all ($1))
+      or exists (
+        select from tidelock.tombstones g where g.relation = $2 and g.version = %2$L::xid8 and g.key <> all ($1))',
+      tidelock.full_name(attached.relation), pg_current_xact_id(),
+      case when attached.since < pg_current_xact_id() then attached.since::text else '0' end,
+      tidelock.text_key(attached.key))
+    into has_others using asked, attached.relation;
+    if has_others then
       return false;
     end if;
   end loop;
@@ -891,7 +898,7 @@ begin
         from unnest($1, $2) as o (%1$s, verdict_n, kind, answer)
           left join %2$s t on %3$s and t.tidelock_version = %4$L::xid8 and t.tidelock_version > %5$L::xid8
         offset 0) found
-      $query$, 'n, bundle, name, action, key, base, document, columns, covers, digest',
+      $query$, 'n, bundle, name, action, key, base, document, columns, covers, digest, is_fresh',
       tidelock.full_name(attached.relation), tidelock.key_matches(attached), pg_current_xact_id(),
       case when attached.since < pg_current_xact_id() then attached.since::text else '0' end)
     into looked, is_row_there using part.operations, part.verdicts, done, unsent, part.columns || 'tidelock_version'::text;
@@ -939,7 +946,11 @@ begin
     when sqlstate 'TL100' then
       -- What was done is taken back. Those groups are through; the others are tried again.
       return array(
-          select case when v.kind = 'applied' then (v.n, 'waits', '{"verdict": "waits"}')::tidelock.verdict else v end
+          select case v.kind
+            when 'applied' then (v.n, 'waits', '{"verdict": "waits"}')::tidelock.verdict
+            -- As the row is, not as it was before it was taken back.
+            when 'conflict' then (v.n, v.kind, jsonb_build_object('verdict', 'conflict', 'row', tidelock.current_row(o)))::tidelock.verdict
+            else v end
           from unnest(verdicts) v join unnest(operations) o using (n) where o.bundle = any (torn))
         || tidelock.apply(array(select o from unnest(operations) o where o.bundle <> all (torn) order by o.n), in_order);
     when transaction_rollback or lock_not_available or insufficient_resources or operator_intervention or system_error
@@ -963,6 +974,20 @@ begin
   refusal := jsonb_strip_nulls(jsonb_build_object('verdict', 'refused', 'code', code, 'message', words,
     'detail', nullif(detail, ''), 'hint', nullif(hint, '')));
   return array(select (o.n, 'refused', refusal)::tidelock.verdict from unnest(operations) o);
+end
+$$;
+
+-- The row that an operation is about.
+create or replace function tidelock.current_row(operation tidelock.operation) returns jsonb
+language plpgsql set search_path = public, extensions, pg_temp
+as $$
+declare
+  attached tidelock.tables := tidelock.attached(operation.name);
+  document jsonb;
+begin
+  execute format('select to_jsonb(t.*) from %s t, (select ($1).*) o where %s', tidelock.full_name(attached.relation),
+    tidelock.key_matches(attached)) into document using operation;
+  return document;
 end
 $$;
 
@@ -996,6 +1021,35 @@ begin
     verdicts := verdicts || tidelock.statement(part.operations);
   end loop;
   return verdicts;
+end
+$$;
+
+-- Marks the operations whose rows have the version that they were made on, and keeps others from changing those rows: one
+-- operation's trigger may write the row that another one asks for, which is then still the row that it was made on.
+create or replace function tidelock.mark_fresh(operations tidelock.operation[]) returns tidelock.operation[]
+language plpgsql set search_path = public, extensions, pg_temp
+as $$
+declare
+  part record;
+  fresh integer[] := '{}';
+  standing integer[];
+begin
+  for part in
+    select t as attached, array_agg(o) as operations
+    from (select o, tidelock.attached(o.name) as t from unnest(operations) o where o.action <> 'create') named
+    where (t).relation is not null group by t
+  loop
+    execute format('select array_agg(o.n) from unnest($1) o
+        where (select t.tidelock_version from %s t where %s %s) is not distinct from o.base',
+      tidelock.full_name((part.attached).relation), tidelock.key_matches(part.attached),
+      case when has_table_privilege((part.attached).relation, 'update') then 'for no key update of t' else '' end)
+    into standing using part.operations;
+    fresh := fresh || standing;
+  end loop;
+  return array(
+    select (o.n, o.bundle, o.name, o.action, o.key, o.base, o.document, o.columns, o.covers, o.digest,
+      o.n = any (fresh))::tidelock.operation
+    from unnest(operations) o order by o.n);
 end
 $$;
 
@@ -1033,14 +1087,17 @@ begin
     execute format('with done as (
         update %1$s t set %2$s
         from unnest($1) o cross join lateral (%3$s) f cross join lateral jsonb_populate_record(null::%1$s, o.document) r
-        where t.ctid = f.ctid and t.tableoid = f.tableoid and t.tidelock_version = o.base
-        returning (o.n, ''applied'', f.document)::tidelock.verdict as verdict)
+        where t.ctid = f.ctid and t.tableoid = f.tableoid and (t.tidelock_version = o.base
+          or o.is_fresh and t.tidelock_version = pg_current_xact_id())
+        returning (o.n, ''applied'', case when f.tidelock_version = pg_current_xact_id() then ''{}'' else f.document end)::tidelock.verdict
+          as verdict)
       select coalesce(array_agg(verdict), ''{}'') from done',
       full_name, (select string_agg(format('%1$I = r.%1$I', c), ', ') from unnest(written) c), found)
     into verdicts using operations;
   elsif action = 'delete' then
     execute format('with done as (%s unnest($1) o cross join lateral (%s) f
-        where t.ctid = f.ctid and t.tableoid = f.tableoid and t.tidelock_version = o.base
+        where t.ctid = f.ctid and t.tableoid = f.tableoid and (t.tidelock_version = o.base
+          or o.is_fresh and t.tidelock_version = pg_current_xact_id())
         returning (o.n, ''applied'', null)::tidelock.verdict as verdict)
       select coalesce(array_agg(verdict), ''{}'') from done',
       case when attached.soft is null then format('delete from %s t using', full_name)

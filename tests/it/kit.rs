@@ -217,3 +217,26 @@ async fn waiting_ends_when_both_sides_are_the_same() {
     device.save("tasks", &uuid(12), r#"{"n":3}"#).await;
     assert!(device.tidelock.wait_synced().await.is_err(), "rounds do not start by themselves here");
 }
+
+#[tokio::test]
+async fn what_one_operation_of_a_transaction_triggers_is_no_conflict_for_another() {
+    let world = World::with_kit().await;
+    let count_tasks = "
+        create function count_tasks() returns trigger language plpgsql as $$ begin
+          update projects set name = name || '-' where id = old.project_id; return null; end $$;
+        create trigger count_tasks after delete on tasks for each row execute function count_tasks()";
+    world.project.sql(count_tasks).await.unwrap();
+    let device = world.device("here");
+    save_together(&device, 1, [(11, 1), (12, 1)]).await;
+    device.sync().await;
+    let edited = device.tidelock.transaction(|transaction| {
+        transaction.delete("tasks", &uuid(11));
+        transaction.save("projects", &uuid(1), &Document::parse(r#"{"name":"edited"}"#).unwrap())
+    });
+    edited.await.unwrap();
+    let report = device.sync().await;
+    assert_eq!((report.pushed, report.conflicts, report.failed), (2, 0, 0));
+    device.sync().await;
+    assert_equal(&device.records("projects").await, &world.rows("projects").await, "projects");
+    assert_eq!(world.value("select count(*) from tasks").await, "1");
+}
