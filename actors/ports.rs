@@ -106,6 +106,8 @@ pub trait Remote: Send + Sync {
     fn mode(&self) -> &'static str;
     /// Whether deletions have to be found by listing keys.
     fn needs_listing(&self) -> bool;
+    /// The keys of all collections have been compared with the server's.
+    fn listed(&self);
     /// Whether requests carry an access token beside the project's key.
     fn is_signed_in(&self) -> bool;
     /// Requests sent so far.

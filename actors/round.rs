@@ -153,6 +153,7 @@ impl Progress<'_> {
         }
         if round.task.pull && round.task.deep && self.crew.remote.needs_listing() {
             self.find_deletions(round).await?;
+            self.crew.remote.listed();
         }
         // What the pull made the resolver decide may have to be sent.
         if round.task.push && self.report.conflicts > conflicts_before {

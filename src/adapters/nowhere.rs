@@ -60,6 +60,8 @@ impl Remote for Nowhere {
         false
     }
 
+    fn listed(&self) {}
+
     fn is_signed_in(&self) -> bool {
         false
     }

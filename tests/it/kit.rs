@@ -240,3 +240,50 @@ async fn what_one_operation_of_a_transaction_triggers_is_no_conflict_for_another
     assert_equal(&device.records("projects").await, &world.rows("projects").await, "projects");
     assert_eq!(world.value("select count(*) from tasks").await, "1");
 }
+
+#[tokio::test]
+async fn h15_a_document_that_the_database_cannot_even_read_is_parked_alone() {
+    let world = World::with_kit().await;
+    let device = world.device("here");
+    for number in 0..20 {
+        device.save("notes", &format!("n{number}"), r#"{"body":"good"}"#).await;
+    }
+    device.save("notes", "bad", r#"{"body":"no \u0000 in PostgreSQL"}"#).await;
+    let report = device.sync().await;
+    assert_eq!((report.pushed, report.parked), (20, 1), "{:?}", device.tidelock.status());
+    assert_eq!(world.rows("notes").await.len(), 20);
+}
+
+#[tokio::test]
+async fn h40_a_server_without_the_kit_that_it_had_is_not_taken_for_an_empty_one() {
+    let mut world = World::with_kit().await;
+    let device = world.device("here");
+    device.save("notes", "kept", r#"{"body":"x"}"#).await;
+    device.sync().await;
+    device.tidelock.shutdown().await;
+    world.project.sql("select tidelock.remove(); truncate notes").await.unwrap();
+    world.project.stop_server().unwrap();
+    world.project.start_server().await.unwrap();
+    let again = tidelock::Tidelock::open(device.tidelock.config()).unwrap();
+    let error = again.sync(SyncRequest::default()).await.unwrap_err().to_string();
+    assert!(error.contains("has none now"), "{error}");
+    assert!(again.get("notes", "kept").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_store_goes_from_plain_to_the_kit_and_back() {
+    let world = World::with_kit().await;
+    let directory = world.folder("here");
+    for (turn, mode) in ["plain", "kit", "plain", "auto"].into_iter().enumerate() {
+        let text =
+            world.config_text(&directory, "auto = false").replace("[remote]", &format!("[remote]\nmode = \"{mode}\""));
+        let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
+        let device = Device { tidelock, directory: directory.clone() };
+        device.save("tasks", &uuid(1), &format!(r#"{{"n":{turn}}}"#)).await;
+        device.sync_until_settled().await;
+        assert_eq!(world.value("select n from tasks").await, turn.to_string(), "{mode}");
+        let status = device.tidelock.status();
+        assert_eq!((status.pending, status.parked, status.conflicts), (0, 0, 0), "{mode}: {status:?}");
+        device.tidelock.shutdown().await;
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tidelock_actors::model::{Checkpoints, Fault, Outgoing, Verdict};
+use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
 use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
 use tokio::sync::OnceCell;
 
@@ -29,6 +29,15 @@ pub struct Chosen {
     plain: Arc<Plain>,
     kit: Kit,
     has_kit: OnceCell<bool>,
+    /// Whether the store was synced through a kit before.
+    knew_kit: bool,
+}
+
+/// H40: without its kit a server that was emptied would look like one whose rows were all deleted.
+fn lost() -> Fault {
+    let words = "the server had tidelock's kit when this store last met it and has none now; install it again with: \
+                 tidelock remote sql, or set remote.mode = \"plain\" to do without";
+    Fault::new(FaultKind::Replaced, words)
 }
 
 impl Chosen {
@@ -36,11 +45,16 @@ impl Chosen {
     pub fn new(options: PlainOptions, kit: KitOptions) -> Result<Self, SetupError> {
         let plain = Arc::new(Plain::new(options)?);
         let has_kit = OnceCell::new_with(kit.is_required.then_some(true));
-        Ok(Self { kit: Kit::new(plain.clone(), kit.sender, kit.compare_every), plain, has_kit })
+        let knew_kit = kit.sender.server_epoch.is_some();
+        Ok(Self { knew_kit, kit: Kit::new(plain.clone(), kit.sender, kit.compare_every), plain, has_kit })
     }
 
     async fn kit(&self) -> Result<Option<&Kit>, Fault> {
-        let is_there = *self.has_kit.get_or_try_init(|| self.kit.is_installed()).await?;
+        let look = async || match self.kit.is_installed().await? {
+            false if self.knew_kit => Err(lost()),
+            is_there => Ok(is_there),
+        };
+        let is_there = *self.has_kit.get_or_try_init(look).await?;
         Ok(is_there.then_some(&self.kit))
     }
 
@@ -107,6 +121,12 @@ impl Remote for Chosen {
 
     fn needs_listing(&self) -> bool {
         self.known_kit().is_none_or(Kit::needs_listing)
+    }
+
+    fn listed(&self) {
+        if let Some(kit) = self.known_kit() {
+            kit.listed();
+        }
     }
 
     fn is_signed_in(&self) -> bool {

@@ -173,6 +173,8 @@ impl Remote for Plain {
         true
     }
 
+    fn listed(&self) {}
+
     fn is_signed_in(&self) -> bool {
         self.link.is_signed_in()
     }

@@ -13,6 +13,7 @@ use tidelock_actors::ports::Pushed;
 
 use super::gate::Gate;
 use super::http::Question;
+use super::kit::STAMP;
 use super::read_again::Seen;
 use super::spelling::Asked;
 use super::table::Table;
@@ -142,7 +143,11 @@ fn job<'a>(
 ) -> Result<Job<'a>, Fault> {
     let operation = &batch[at];
     let (base, base_version) = match earlier {
-        None => (operation.base.as_ref().map(Cow::Borrowed), operation.base_version.clone()),
+        None => {
+            // A version that the server kit gave says nothing here: the fields decide.
+            let version = operation.base_version.clone().filter(|version| !version.starts_with(STAMP));
+            (operation.base.as_ref().map(Cow::Borrowed), version)
+        }
         Some(earlier) => match &verdicts[earlier] {
             Some(Verdict::Applied { version, document }) => {
                 let before = &batch[earlier];

@@ -8,7 +8,7 @@ use tidelock_actors::model::{Checkpoints, Fault, FaultKind, RecordId, RemoteRow,
 use tidelock_actors::ports::{PullRequest, Pulled};
 
 use super::place::{Pages, Place, is_visible};
-use super::{Kit, SERVER_EPOCH, VERSION, fault_of, filter};
+use super::{Kit, SERVER_EPOCH, VERSION, fault_of, filter, stamp};
 use crate::adapters::supabase::columns;
 use crate::adapters::supabase::fault;
 use crate::adapters::supabase::table::Table;
@@ -42,6 +42,8 @@ struct Part<'a> {
     #[serde(default)]
     resets: i64,
     #[serde(default)]
+    untold: bool,
+    #[serde(default)]
     more: Option<Pages>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
@@ -51,9 +53,11 @@ struct Part<'a> {
 pub(super) async fn pull(kit: &Kit, have: &Checkpoints, request: &PullRequest) -> Result<Pulled, Fault> {
     let mut pulled = Pulled::default();
     let mut asked = Vec::new();
+    let has_compared = kit.has_compared.swap(false, std::sync::atomic::Ordering::Relaxed);
     for table in request.collections.iter().filter_map(|name| kit.plain.table(name).ok()) {
-        let (place, is_of_another_scope) = Place::read(have.get(&*table.name), &scope(table));
-        if is_of_another_scope {
+        let mut place = Place::read(have.get(&*table.name), &scope(table));
+        place.is_doubtful &= !has_compared;
+        if place.is_doubtful {
             kit.compare();
         }
         match entry(table, &place) {
@@ -66,7 +70,8 @@ pub(super) async fn pull(kit: &Kit, have: &Checkpoints, request: &PullRequest) -
         "page_rows": kit.page_rows(),
         "own": kit.own_transactions(),
     });
-    let sent = kit.call("tidelock_changes", body.to_string()).await?;
+    // A page that was too much for the server or the way is asked for in smaller ones.
+    let sent = kit.call("tidelock_changes", body.to_string()).await.inspect_err(|_| kit.ask_for_less())?;
     let answer: Answer<'_> =
         serde_json::from_slice(&sent.body).map_err(|_| fault::not_json(sent.status, &sent.body))?;
     match have.get(SERVER_EPOCH) {
@@ -86,11 +91,12 @@ pub(super) async fn pull(kit: &Kit, have: &Checkpoints, request: &PullRequest) -
         }
         let was_paging = place.pages.is_some();
         rows += part.rows.len();
-        take(table, &part, &mut pulled.rows).map_err(|_| fault::not_json(sent.status, &sent.body))?;
+        take(table, &part, &answer.epoch, &mut pulled.rows).map_err(|_| fault::not_json(sent.status, &sent.body))?;
         let begins_anew = place.settle_in(&answer.epoch)
             || place.forget_before(purged_before)
             || place.advance(&answer.snapshot, part.whole, part.resets, part.more);
-        if begins_anew {
+        place.is_doubtful |= begins_anew;
+        if begins_anew || part.untold {
             kit.compare();
         }
         // A walk over several pages ends in an older snapshot than this one: the next answer is of one snapshot again.
@@ -130,17 +136,18 @@ fn entry(table: &Table, place: &Place) -> Result<Value, String> {
 }
 
 /// Rows and deletions, as the inside knows them.
-fn take(table: &Table, part: &Part<'_>, rows: &mut Vec<RemoteRow>) -> Result<(), serde_json::Error> {
+fn take(table: &Table, part: &Part<'_>, epoch: &str, rows: &mut Vec<RemoteRow>) -> Result<(), serde_json::Error> {
     let id = |key: &str| RecordId::new(table.name.clone(), key);
-    let mut stamp: Option<Version> = None;
+    let mut last: Option<(String, Version)> = None;
     for raw in &part.rows {
         let row = columns::row(raw, &table.key, Some(VERSION))?;
         // Rows of one transaction share their version's text.
-        if stamp.as_deref() != row.version.as_deref() {
-            stamp = row.version.as_deref().map(Version::from);
+        if last.as_ref().map(|(transaction, _)| transaction.as_str()) != row.version.as_deref() {
+            last = row.version.as_deref().map(|transaction| (transaction.to_owned(), stamp(epoch, transaction)));
         }
+        let version = last.as_ref().map(|(_, version)| version.clone());
         let document = table.names.localised(row.raw).without(VERSION);
-        rows.push(RemoteRow { id: id(&row.key), state: RemoteState::Present { document, version: stamp.clone() } });
+        rows.push(RemoteRow { id: id(&row.key), state: RemoteState::Present { document, version } });
     }
     rows.extend(part.gone.iter().map(|key| RemoteRow { id: id(key), state: RemoteState::Gone }));
     Ok(())
@@ -158,6 +165,11 @@ impl Kit {
         self.page_rows.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    fn ask_for_less(&self) {
+        let fewer = (self.page_rows() / 2).max(*PAGE_ROWS.start());
+        self.page_rows.store(fewer, std::sync::atomic::Ordering::Relaxed);
+    }
+
     fn learn_page(&self, rows: usize, bytes: usize) {
         if let Some(bytes_a_row) = bytes.checked_div(rows) {
             let fitting = (PAGE_BYTES / bytes_a_row.max(1)).clamp(*PAGE_ROWS.start(), *PAGE_ROWS.end());
@@ -167,10 +179,10 @@ impl Kit {
 }
 
 /// The version of a row that was read as any other table's.
-pub(super) fn versioned(state: RemoteState) -> RemoteState {
+pub(super) fn versioned(state: RemoteState, epoch: &str) -> RemoteState {
     match state {
         RemoteState::Present { document, .. } => {
-            let version = document.fields().get(VERSION).map(|text| Version::from(unquoted(text)));
+            let version = document.fields().get(VERSION).map(|text| stamp(epoch, &unquoted(text)));
             RemoteState::Present { document: document.without(VERSION), version }
         }
         RemoteState::Gone => RemoteState::Gone,

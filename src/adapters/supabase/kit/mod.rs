@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::value::RawValue;
-use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, RemoteRow};
+use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, RemoteRow, Version};
 use tidelock_actors::ports::{PullRequest, Pulled, Pushed, Remote};
 
 use super::Plain;
@@ -30,6 +30,8 @@ const VERSION: &str = "tidelock_version";
 /// The checkpoint that holds the server's epoch. No collection has such a name. An empty one means that whatever the
 /// server is now has been accepted.
 pub const SERVER_EPOCH: &str = "server epoch";
+/// What all versions begin with that the kit gave: no other mode can use them.
+pub(super) const STAMP: &str = "kit-";
 /// The kit's word for another database than the one that was expected.
 const REPLACED: &str = "TL001";
 
@@ -54,6 +56,7 @@ pub(super) struct Kit {
     page_rows: AtomicUsize,
     /// Whether rows may be here that the server does not have, without it having said so.
     is_suspicious: AtomicBool,
+    has_compared: AtomicBool,
     compared: Mutex<Instant>,
     compare_every: Duration,
 }
@@ -67,6 +70,7 @@ impl Kit {
             own: Mutex::default(),
             page_rows: AtomicUsize::new(changes::FIRST_PAGE_ROWS),
             is_suspicious: AtomicBool::new(false),
+            has_compared: AtomicBool::new(false),
             compared: Mutex::new(Instant::now()),
             compare_every,
         }
@@ -93,18 +97,21 @@ impl Kit {
     /// Rows by key, within the collection's filter.
     pub async fn fetch_rows(&self, collection: &Arc<str>, keys: Vec<Arc<str>>) -> Result<Vec<RemoteRow>, Fault> {
         let fetched = self.plain.fetch(collection.clone(), keys).await?;
-        let versioned = |row: RemoteRow| RemoteRow { state: changes::versioned(row.state), ..row };
+        let epoch = self.epoch().unwrap_or_default();
+        let versioned = |row: RemoteRow| RemoteRow { state: changes::versioned(row.state, &epoch), ..row };
         Ok(fetched.rows.into_iter().map(versioned).collect())
     }
 
     /// Whether it is time to compare keys: after something that leaves no tombstones, and now and then.
     pub fn needs_listing(&self) -> bool {
-        let mut compared = locked(&self.compared);
-        let is_due = self.is_suspicious.swap(false, Ordering::Relaxed) || compared.elapsed() >= self.compare_every;
-        if is_due {
-            *compared = Instant::now();
-        }
-        is_due
+        self.is_suspicious.load(Ordering::Relaxed) || locked(&self.compared).elapsed() >= self.compare_every
+    }
+
+    /// Keys have been compared; the next pull makes that durable.
+    pub fn listed(&self) {
+        self.is_suspicious.store(false, Ordering::Relaxed);
+        self.has_compared.store(true, Ordering::Relaxed);
+        *locked(&self.compared) = Instant::now();
     }
 
     fn compare(&self) {
@@ -140,6 +147,21 @@ impl Kit {
     fn forget_own(&self, is_behind: impl Fn(u64) -> bool) {
         locked(&self.own).retain(|transaction| !is_behind(*transaction));
     }
+}
+
+/// A row's version: the transaction that stamped it, and the beginning of the epoch in which its number counts.
+fn stamp(epoch: &str, transaction: &str) -> Version {
+    format!("{}{transaction}", prefix(epoch)).into()
+}
+
+/// The transaction of a version, if it is one of this epoch's.
+fn transaction_of<'v>(version: &'v str, epoch: &str) -> Option<&'v str> {
+    version.strip_prefix(&prefix(epoch))
+}
+
+fn prefix(epoch: &str) -> String {
+    let beginning: String = epoch.chars().take(8).collect();
+    format!("{STAMP}{beginning}:")
 }
 
 /// An error inside of an answer, read as if it were the answer.

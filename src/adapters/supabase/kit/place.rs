@@ -28,6 +28,9 @@ pub(super) struct Place {
     /// The pages under way: the snapshot of the first one, and where the next one begins.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pages: Option<Pages>,
+    /// Whether rows may be here that the server does not have: keys have to be compared.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub is_doubtful: bool,
 }
 
 /// Pages under way, as the server told where they go on.
@@ -38,17 +41,25 @@ pub(super) struct Pages {
 }
 
 impl Place {
-    /// Reads a checkpoint's text, and whether there was one of another scope: then rows may be here that are not in it.
-    pub fn read(text: Option<&String>, scope: &str) -> (Self, bool) {
+    /// Reads a checkpoint's text. One of another scope is a beginning, and rows may be here that are not in it.
+    pub fn read(text: Option<&String>, scope: &str) -> Self {
         let known = text.and_then(|text| serde_json::from_str::<Self>(text).ok()).filter(|place| place.form == FORM);
         match known {
-            Some(place) if place.scope == scope => (place, false),
-            _ => (Self::beginning(scope, None), text.is_some()),
+            Some(place) if place.scope == scope => place,
+            _ => Self { is_doubtful: text.is_some(), ..Self::beginning(scope, None) },
         }
     }
 
     fn beginning(scope: &str, resets: Option<i64>) -> Self {
-        Self { form: FORM.to_owned(), scope: scope.to_owned(), epoch: String::new(), resets, since: None, pages: None }
+        Self {
+            form: FORM.to_owned(),
+            scope: scope.to_owned(),
+            epoch: String::new(),
+            resets,
+            since: None,
+            pages: None,
+            is_doubtful: false,
+        }
     }
 
     /// The checkpoint's text.
@@ -118,11 +129,11 @@ mod tests {
 
     #[test]
     fn the_snapshot_of_the_first_page_counts_once_the_last_one_is_in() {
-        let (mut place, is_other) = Place::read(None, "t");
-        assert!(!is_other);
+        let mut place = Place::read(None, "t");
+        assert!(!place.is_doubtful);
         assert!(!place.advance("10:10:", true, 0, pages("10:10:")));
         assert_eq!((place.since.as_deref(), place.pages.is_some()), (None, true));
-        let (mut place, _) = Place::read(Some(&place.text()), "t");
+        let mut place = Place::read(Some(&place.text()), "t");
         assert!(!place.advance("20:20:", true, 0, None));
         assert_eq!((place.since.as_deref(), place.pages.is_some()), (Some("10:10:"), false));
         assert!(!place.advance("30:30:", false, 0, None));
@@ -131,10 +142,10 @@ mod tests {
 
     #[test]
     fn h07_another_scope_another_form_and_a_table_that_was_emptied_are_read_anew() {
-        let (mut place, _) = Place::read(None, "t");
+        let mut place = Place::read(None, "t");
         place.advance("10:10:", true, 0, None);
-        assert!(Place::read(Some(&place.text()), "t?a=eq.1").1);
-        assert!(Place::read(Some(&r#"{"form":1,"scope":"t"}"#.to_owned()), "t").1);
+        assert!(Place::read(Some(&place.text()), "t?a=eq.1").is_doubtful);
+        assert!(Place::read(Some(&r#"{"form":1,"scope":"t"}"#.to_owned()), "t").is_doubtful);
         assert!(place.advance("20:20:", false, 1, None));
         assert_eq!(place.since, None);
         assert!(!place.advance("20:20:", true, 1, None));
@@ -143,7 +154,7 @@ mod tests {
 
     #[test]
     fn h30_whoever_was_away_for_longer_than_deletions_are_kept_reads_everything() {
-        let (mut place, _) = Place::read(None, "t");
+        let mut place = Place::read(None, "t");
         place.advance("10:14:11", true, 0, None);
         assert!(!place.forget_before(9) && place.since.is_some());
         assert!(place.forget_before(10) && place.since.is_none());

@@ -1,6 +1,6 @@
 //! Pushing through the server kit: one request a batch, a verdict an operation, nothing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -8,17 +8,18 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tidelock_actors::document::Document;
-use tidelock_actors::model::{Action, Fault, FaultKind, Outgoing, RemoteState, Verdict, Version};
+use tidelock_actors::model::{Action, Fault, FaultKind, Outgoing, RemoteState, Verdict};
 use tidelock_actors::ports::Pushed;
 
 use super::changes::versioned;
-use super::{Kit, fault_of};
+use super::{Kit, fault_of, stamp, transaction_of};
 use crate::adapters::supabase::fault;
 use crate::adapters::supabase::table::Table;
 
 /// The kit's answer.
 #[derive(Deserialize)]
 struct Answer<'a> {
+    epoch: String,
     version: String,
     alone: bool,
     #[serde(borrow)]
@@ -47,70 +48,106 @@ struct Word<'a> {
     hint: Option<String>,
 }
 
-/// Sends a batch.
+/// Sends a batch. Where the server cannot take all of it at once, for the sake of one operation or of its size, halves
+/// of it are sent, each with whole groups.
 pub(super) async fn push(kit: &Kit, batch: &[Outgoing]) -> Pushed {
-    match send(kit, batch).await {
-        Ok(verdicts) => Pushed { verdicts },
-        Err(fault) => Pushed { verdicts: vec![Verdict::Failed(fault); batch.len()] },
+    let groups = groups(batch);
+    let mut verdicts: Vec<Verdict> = batch.iter().map(|_| waits()).collect();
+    let mut unknown = BTreeSet::new();
+    for (at, outgoing) in batch.iter().enumerate() {
+        if let Err(fault) = kit.plain.table(&outgoing.id.collection) {
+            unknown.insert(groups[at]);
+            verdicts[at] = Verdict::Failed(fault);
+        }
     }
+    let mut parts: Vec<Vec<usize>> = vec![(0..batch.len()).filter(|at| !unknown.contains(&groups[*at])).collect()];
+    while let Some(part) = parts.pop() {
+        let some: Vec<_> = part.iter().map(|at| (groups[*at], &batch[*at])).collect();
+        match send(kit, &some).await {
+            Ok(answered) => part.into_iter().zip(answered).for_each(|(at, verdict)| verdicts[at] = verdict),
+            Err(fault) => match halves(&part, &groups).filter(|_| fault::may_concern_one_row(&fault)) {
+                Some((first, second)) => parts.extend([second, first]),
+                None if fault.concerns_everything() => {
+                    let unsent = part.into_iter().chain(parts.drain(..).flatten());
+                    unsent.for_each(|at| verdicts[at] = Verdict::Failed(fault.clone()));
+                }
+                None => part.into_iter().for_each(|at| verdicts[at] = Verdict::Failed(fault.clone())),
+            },
+        }
+    }
+    Pushed { verdicts }
 }
 
-async fn send(kit: &Kit, batch: &[Outgoing]) -> Result<Vec<Verdict>, Fault> {
-    let sent = kit.call("tidelock_push", body(kit, batch)?).await?;
+/// Two parts with whole groups, if there is more than one.
+fn halves(part: &[usize], groups: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
+    let names: BTreeSet<usize> = part.iter().map(|at| groups[*at]).collect();
+    let middle = *names.iter().nth(names.len() / 2)?;
+    let halves = part.iter().partition(|at| groups[**at] < middle);
+    (names.len() > 1).then_some(halves)
+}
+
+async fn send(kit: &Kit, part: &[(usize, &Outgoing)]) -> Result<Vec<Verdict>, Fault> {
+    if part.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sent = kit.call("tidelock_push", body(kit, part)?).await?;
     let answer: Answer<'_> = serde_json::from_slice(&sent.body)
         .ok()
-        .filter(|answer: &Answer<'_>| answer.verdicts.len() == batch.len())
+        .filter(|answer: &Answer<'_>| answer.verdicts.len() == part.len())
         .ok_or_else(|| fault::not_json(sent.status, &sent.body))?;
-    let is_known_whole = answer.alone && batch.iter().all(|outgoing| kit.tells_all_of(outgoing));
+    let is_known_whole = answer.alone && part.iter().all(|(_, outgoing)| kit.tells_all_of(outgoing));
     if is_known_whole && let Ok(transaction) = answer.version.parse() {
         kit.own(transaction);
     }
-    let mut verdicts = Vec::with_capacity(batch.len());
+    let mut verdicts = Vec::with_capacity(part.len());
     let mut again: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
-    for (at, (outgoing, word)) in batch.iter().zip(&answer.verdicts).enumerate() {
+    for (at, ((_, outgoing), word)) in part.iter().zip(&answer.verdicts).enumerate() {
         if word.again && outgoing.action != Action::Delete {
             again.entry(outgoing.id.collection.clone()).or_default().push(at);
         }
-        verdicts.push(verdict(kit.plain.table(&outgoing.id.collection)?, outgoing, word));
+        verdicts.push(verdict(kit.plain.table(&outgoing.id.collection)?, outgoing, word, &answer.epoch));
     }
     for (collection, places) in again {
-        read_again(kit, batch, &collection, &places, &mut verdicts).await?;
+        read_again(kit, part, &collection, &places, &mut verdicts).await;
     }
     Ok(verdicts)
 }
 
-/// What took effect at an earlier sending whose answer was lost: the row tells what the server made of it.
+/// What took effect at an earlier sending whose answer was lost: the row tells what the server made of it, if it is
+/// still the one that came of it. Otherwise a pull tells what it has become since.
 async fn read_again(
     kit: &Kit,
-    batch: &[Outgoing],
+    part: &[(usize, &Outgoing)],
     collection: &Arc<str>,
     places: &[usize],
     verdicts: &mut [Verdict],
-) -> Result<(), Fault> {
-    let keys = places.iter().map(|at| batch[*at].id.key.clone()).collect();
-    let rows = kit.fetch_rows(collection, keys).await?;
+) {
+    let keys = places.iter().map(|at| part[*at].1.id.key.clone()).collect();
+    let rows = kit.fetch_rows(collection, keys).await.unwrap_or_default();
     for at in places {
-        let row = rows.iter().find(|row| row.id == batch[*at].id);
-        if let Some(RemoteState::Present { document, version }) = row.map(|row| &row.state) {
-            verdicts[*at] = Verdict::Applied { version: version.clone(), document: Some(document.clone()) };
+        let Verdict::Applied { version: then, document } = &mut verdicts[*at] else { continue };
+        match rows.iter().find(|row| row.id == part[*at].1.id).map(|row| &row.state) {
+            Some(RemoteState::Present { document: row, version }) if version == then => *document = Some(row.clone()),
+            Some(RemoteState::Present { .. } | RemoteState::Gone) | None => kit.compare(),
         }
     }
-    Ok(())
 }
 
-fn verdict(table: &Table, outgoing: &Outgoing, word: &Word<'_>) -> Verdict {
+/// Nothing is wrong with it: it goes with a later round, when its transaction can.
+fn waits() -> Verdict {
+    let words = "another operation of its transaction has not taken effect";
+    let code = Some("40001".to_owned());
+    Verdict::Failed(Fault { code, ..Fault::new(FaultKind::Transient, words) })
+}
+
+fn verdict(table: &Table, outgoing: &Outgoing, word: &Word<'_>, epoch: &str) -> Verdict {
     match word.verdict {
-        "applied" => applied(table, outgoing, word),
+        "applied" => applied(table, outgoing, word, epoch),
         "conflict" => Verdict::Conflict(match word.row {
-            Some(row) => versioned(RemoteState::Present { document: table.names.localised(row), version: None }),
+            Some(row) => versioned(RemoteState::Present { document: table.names.localised(row), version: None }, epoch),
             None => RemoteState::Gone,
         }),
-        // Nothing is wrong with it: it goes with the next round, when its transaction can.
-        "waits" => {
-            let words = "another operation of its transaction has not taken effect";
-            let code = Some("40001".to_owned());
-            Verdict::Failed(Fault { code, ..Fault::new(FaultKind::Transient, words) })
-        }
+        "waits" => waits(),
         _ => {
             let body = json!({"code": word.code, "message": word.message, "details": word.detail, "hint": word.hint});
             Verdict::Failed(fault_of_text(&body.to_string()))
@@ -127,8 +164,8 @@ fn fault_of_text(text: &str) -> Fault {
 
 /// The row is what was sent, laid over what it was made on, and under what the server made different. Under a filter a
 /// pull tells it: whether the row belongs to the collection is for the server to say.
-fn applied(table: &Table, outgoing: &Outgoing, word: &Word<'_>) -> Verdict {
-    let version = word.version.map(Version::from);
+fn applied(table: &Table, outgoing: &Outgoing, word: &Word<'_>, epoch: &str) -> Verdict {
+    let version = word.version.map(|transaction| stamp(epoch, transaction));
     let sent = match outgoing.action {
         Action::Create => Some(outgoing.patch.clone()),
         Action::Update => outgoing.base.as_ref().map(|base| base.overlaid(&outgoing.patch)),
@@ -136,20 +173,24 @@ fn applied(table: &Table, outgoing: &Outgoing, word: &Word<'_>) -> Verdict {
     };
     let made = word.made.map(|made| table.names.localised(made));
     let row = |sent: Document| made.as_ref().map_or(sent.clone(), |made| sent.overlaid(made));
-    let document = sent.filter(|_| table.rules.filter.is_none() && table.rules.columns.is_empty()).map(row);
+    let document =
+        sent.filter(|_| !word.again && table.rules.filter.is_none() && table.rules.columns.is_empty()).map(row);
     Verdict::Applied { version, document }
 }
 
 impl Kit {
     /// Whether the answer tells everything about the row, so that no pull has to bring it.
     fn tells_all_of(&self, outgoing: &Outgoing) -> bool {
-        let is_plain = |table: &Table| table.rules.filter.is_none() && table.rules.columns.is_empty();
+        let shares = |table: &Table| {
+            self.plain.tables.values().filter(|other| other.rules.table == table.rules.table).count() > 1
+        };
+        let is_plain = |table: &Table| table.rules.filter.is_none() && table.rules.columns.is_empty() && !shares(table);
         self.plain.table(&outgoing.id.collection).is_ok_and(is_plain)
             && (outgoing.action != Action::Update || outgoing.base.is_some())
     }
 }
 
-fn body(kit: &Kit, batch: &[Outgoing]) -> Result<String, Fault> {
+fn body(kit: &Kit, part: &[(usize, &Outgoing)]) -> Result<String, Fault> {
     let text = |value: &str| json!(value).to_string();
     let mut body = format!(
         r#"{{"client":{},"epoch":{},"server":{},"batch":["#,
@@ -157,7 +198,8 @@ fn body(kit: &Kit, batch: &[Outgoing]) -> Result<String, Fault> {
         text(&kit.identity.epoch),
         json!(kit.epoch()),
     );
-    for (at, (outgoing, group)) in batch.iter().zip(groups(batch)).enumerate() {
+    let epoch = kit.epoch();
+    for (at, (group, outgoing)) in part.iter().enumerate() {
         let table = kit.plain.table(&outgoing.id.collection)?;
         let action = match outgoing.action {
             Action::Create => "create",
@@ -175,8 +217,8 @@ fn body(kit: &Kit, batch: &[Outgoing]) -> Result<String, Fault> {
         if outgoing.action != Action::Delete {
             let _ = write!(body, r#","set":{}"#, table.names.delocalised(&outgoing.patch));
         }
-        // A version of the plain mode's is none here: the server's row decides.
-        let base = outgoing.base_version.as_deref().filter(|base| base.bytes().all(|byte| byte.is_ascii_digit()));
+        // A version of the plain mode's, or of another database, is none here: the server's row decides.
+        let base = outgoing.base_version.as_deref().and_then(|base| transaction_of(base, epoch.as_deref()?));
         if let Some(base) = base {
             let _ = write!(body, r#","base":{}"#, text(base));
         }
