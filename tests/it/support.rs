@@ -35,14 +35,14 @@ impl World {
         [Self::new().await, Self::with_kit().await]
     }
 
-    /// The same with the server kit installed and all tables attached.
+    /// The same with the server kit installed and the tables of the trial collections attached.
     pub async fn with_kit() -> Self {
-        let mut project = tidelock_testbed::project_with(ProjectOptions::default()).await.unwrap();
-        project.sql(include_str!("../../supabase/kit.sql")).await.unwrap();
-        project.sql(ATTACH_ALL).await.unwrap();
-        // The server looks at the schema once.
-        project.stop_server().unwrap();
-        project.start_server().await.unwrap();
+        let tables = ["projects", "tasks", "notes"].map(|table| (table, None)).to_vec();
+        let options = ProjectOptions { kit: tables.clone(), ..ProjectOptions::default() };
+        let project = tidelock_testbed::project_with(options).await.unwrap();
+        if project.is_external() {
+            project.install_kit(&tables).await.unwrap();
+        }
         Self { has_kit: true, ..Self::around(project).await }
     }
 
@@ -186,14 +186,6 @@ pub fn assert_equal(left: &BTreeMap<String, Document>, right: &BTreeMap<String, 
     let differences: Vec<String> = differing.chain(missing).take(5).collect();
     assert!(differences.is_empty(), "{what}: {} against {} records: {differences:#?}", left.len(), right.len());
 }
-
-/// Attaches every table that has a primary key; where there is a `user_id`, it names the owner.
-const ATTACH_ALL: &str = "
-    select tidelock.attach(c.oid::regclass, owner => (
-      select a.attname from pg_attribute a where a.attrelid = c.oid and a.attname = 'user_id' and not a.attisdropped))
-    from pg_class c
-    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
-      and exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)";
 
 /// Something that gives every request this answer and hangs up.
 pub async fn canned(answer: String) -> String {
