@@ -126,6 +126,8 @@ pub struct CollectionRules {
     pub filter: Option<String>,
     /// The collections whose records these records refer to: they are sent first.
     pub after: Vec<Arc<str>>,
+    /// The remote column that marks a row as deleted, where the server kit leaves such rows in place.
+    pub soft_delete: Option<String>,
 }
 
 impl CollectionRules {

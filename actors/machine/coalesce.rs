@@ -230,6 +230,7 @@ pub(super) mod tests {
             columns: vec![],
             filter: None,
             after: after.iter().map(|name| (*name).into()).collect(),
+            soft_delete: None,
         }
     }
 

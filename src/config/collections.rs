@@ -136,5 +136,6 @@ fn rules_of(name: &str, collection: &CollectionSettings, config: &Config) -> Col
         columns: collection.columns.clone(),
         filter: (!collection.filter.is_empty()).then(|| collection.filter.clone()),
         after: collection.after.iter().map(|parent| Arc::from(parent.as_str())).collect(),
+        soft_delete: (!collection.soft_delete.is_empty()).then(|| collection.soft_delete.clone()),
     }
 }

@@ -76,7 +76,7 @@ fn server() -> String {
 async fn h44_a_full_disk_refuses_saves_and_says_so_while_reads_go_on_and_mends_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
-        "[remote]\nurl = \"{}\"\nanon_key = \"key\"\n[sync]\nauto = false\n[storage]\ndata_dir = \"{}\"\n\
+        "[remote]\nmode = \"plain\"\nurl = \"{}\"\nanon_key = \"key\"\n[sync]\nauto = false\n[storage]\ndata_dir = \"{}\"\n\
          [collections.notes]\ndirection = \"pull\"\n[collections.drafts]\ndirection = \"local\"",
         server(),
         folder.path().display()

@@ -291,3 +291,35 @@ async fn a_store_goes_from_plain_to_the_kit_and_back() {
         device.tidelock.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn rows_that_are_only_marked_as_deleted_stay_away_when_keys_are_compared() {
+    let world = World::with_kit().await;
+    world.project.sql("alter table notes add deleted_at timestamptz").await.unwrap();
+    world.project.sql("select tidelock.attach('public.notes', soft => 'deleted_at')").await.unwrap();
+    let open = |name: &str| {
+        let directory = world.folder(name);
+        let text = world.config_text(&directory, "auto = false");
+        let text = format!("{text}\nsoft_delete = \"deleted_at\"");
+        let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
+        Device { tidelock, directory }
+    };
+    let (here, there) = (open("here"), open("there"));
+    for key in ["a", "b"] {
+        here.save("notes", key, r#"{"body":"x"}"#).await;
+    }
+    here.sync().await;
+    there.sync().await;
+    here.tidelock.delete("notes", "a").await.unwrap();
+    here.sync().await;
+    assert_eq!(world.value("select count(*) from notes where deleted_at is not null").await, "1");
+    there.sync().await;
+    // Another scope makes the next round compare keys.
+    there.tidelock.shutdown().await;
+    let text = world.config_text(&there.directory, "auto = false");
+    let text = format!("{text}\nsoft_delete = \"deleted_at\"\nfilter = \"body=eq.x\"");
+    let there = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
+    let requests = there.sync(SyncRequest::default()).await.unwrap().requests;
+    assert!(requests > 2, "keys were counted at least");
+    assert!(there.get("notes", "a").await.unwrap().is_none() && there.get("notes", "b").await.unwrap().is_some());
+}

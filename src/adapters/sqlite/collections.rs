@@ -135,5 +135,6 @@ fn left_over(name: Arc<str>) -> CollectionRules {
         columns: Vec::new(),
         filter: None,
         after: Vec::new(),
+        soft_delete: None,
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn rules(name: &str, after: &[&str], direction: Direction) -> Collect
         columns: Vec::new(),
         filter: None,
         after: after.iter().map(|name| (*name).into()).collect(),
+        soft_delete: None,
     }
 }
 

@@ -55,6 +55,9 @@ impl Chosen {
             is_there => Ok(is_there),
         };
         let is_there = *self.has_kit.get_or_try_init(look).await?;
+        if is_there {
+            self.kit.take_over();
+        }
         Ok(is_there.then_some(&self.kit))
     }
 

@@ -1,7 +1,7 @@
 //! One collection's table: where it is, what its columns are called, and whether the server stamps its rows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use reqwest::Method;
 use reqwest::header::HeaderValue;
@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use super::columns::{self, Names};
 use super::fault;
 use super::http::{Link, Question};
+use super::kit;
 use super::request_line::{self, Query, encode, encode_written};
 
 /// Bytes that a page aims at, so that memory stays bounded where rows are large.
@@ -36,6 +37,9 @@ pub(super) struct Table {
     /// Whether the server has the version column, once it was asked.
     versioned: Mutex<Option<bool>>,
     page_rows: AtomicUsize,
+    /// Whether the server kit is in use: its version comes with rows that are read by key, and rows that it left in
+    /// place as deleted are gone.
+    with_kit: AtomicBool,
 }
 
 impl Table {
@@ -55,7 +59,17 @@ impl Table {
             rules,
             versioned: Mutex::default(),
             page_rows: AtomicUsize::new(page_rows.max(1)),
+            with_kit: AtomicBool::new(false),
         }
+    }
+
+    /// From now on the server kit is in use.
+    pub fn use_kit(&self) {
+        self.with_kit.store(true, Ordering::Relaxed);
+    }
+
+    fn has_kit(&self) -> bool {
+        self.with_kit.load(Ordering::Relaxed)
     }
 
     /// A read with this query.
@@ -114,7 +128,8 @@ impl Table {
             return "*".to_owned();
         }
         let mut columns: Vec<&str> = self.rules.columns.iter().map(String::as_str).collect();
-        for column in [self.key.as_str()].into_iter().chain(version).chain(besides) {
+        let kits_own = self.has_kit().then_some(kit::VERSION);
+        for column in [self.key.as_str()].into_iter().chain(version).chain(kits_own).chain(besides) {
             if !columns.contains(&column) {
                 columns.push(column);
             }
@@ -129,7 +144,10 @@ impl Table {
 
     /// The collection's filter as a piece of query; empty where all rows are wanted.
     pub fn filter(&self) -> String {
-        self.rules.filter.as_deref().map(encode_written).unwrap_or_default()
+        let declared = self.rules.filter.as_deref().map(encode_written);
+        let alive = self.rules.soft_delete.as_deref().filter(|_| self.has_kit());
+        let alive = alive.map(|column| request_line::condition(column, "is", "null"));
+        declared.into_iter().chain(alive).collect::<Vec<_>>().join("&")
     }
 
     /// The fields that are compared with the server's row: the version is the server's own to set.

@@ -21,6 +21,7 @@ pub(super) fn rules(table: &str) -> CollectionRules {
         columns: vec![],
         filter: None,
         after: vec![],
+        soft_delete: None,
     }
 }
 

@@ -29,6 +29,7 @@ fn rules(table: &str) -> CollectionRules {
         columns: vec![],
         filter: None,
         after: vec![],
+        soft_delete: None,
     }
 }
 

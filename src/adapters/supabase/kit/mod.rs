@@ -24,9 +24,10 @@ use tidelock_actors::ports::{PullRequest, Pulled, Pushed, Remote};
 use super::Plain;
 use super::fault::{self, Refusal};
 use super::http::{Answer, Question};
+use super::table::Table;
 
 /// The column that the kit stamps.
-const VERSION: &str = "tidelock_version";
+pub(super) const VERSION: &str = "tidelock_version";
 /// The checkpoint that holds the server's epoch. No collection has such a name. An empty one means that whatever the
 /// server is now has been accepted.
 pub const SERVER_EPOCH: &str = "server epoch";
@@ -74,6 +75,11 @@ impl Kit {
             compared: Mutex::new(Instant::now()),
             compare_every,
         }
+    }
+
+    /// Tables are read as the kit keeps them.
+    pub fn take_over(&self) {
+        self.plain.tables.values().for_each(Table::use_kit);
     }
 
     pub async fn push(&self, batch: &[Outgoing]) -> Pushed {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidelock_actors::document::Document;
+use tidelock_actors::document::{Document, entries};
 use tidelock_actors::model::{Action, Fault, FaultKind, Outgoing, RemoteState, Verdict};
 use tidelock_actors::ports::Pushed;
 
 use super::changes::versioned;
-use super::{Kit, fault_of, stamp, transaction_of};
+use super::{Kit, VERSION, fault_of, stamp, transaction_of};
 use crate::adapters::supabase::fault;
 use crate::adapters::supabase::table::Table;
 
@@ -144,7 +144,7 @@ fn verdict(table: &Table, outgoing: &Outgoing, word: &Word<'_>, epoch: &str) -> 
     match word.verdict {
         "applied" => applied(table, outgoing, word, epoch),
         "conflict" => Verdict::Conflict(match word.row {
-            Some(row) => versioned(RemoteState::Present { document: table.names.localised(row), version: None }, epoch),
+            Some(row) => versioned(RemoteState::Present { document: declared(table, row), version: None }, epoch),
             None => RemoteState::Gone,
         }),
         "waits" => waits(),
@@ -160,6 +160,18 @@ fn fault_of_text(text: &str) -> Fault {
         Ok(raw) => fault_of(raw),
         Err(_) => Fault::new(FaultKind::Doubtful, text),
     }
+}
+
+/// A row with no more than the columns that the collection declares.
+fn declared(table: &Table, row: &RawValue) -> Document {
+    let columns = &table.rules.columns;
+    if columns.is_empty() {
+        return table.names.localised(row);
+    }
+    let fields: Vec<_> = entries(row.get()).collect();
+    let is_wanted = |name: &str| name == VERSION || name == table.key || columns.iter().any(|column| column == name);
+    let wanted = fields.iter().filter(|(name, _)| is_wanted(name));
+    Document::from_fields(wanted.filter_map(|(name, value)| Some((table.names.field(name)?, *value))))
 }
 
 /// The row is what was sent, laid over what it was made on, and under what the server made different. Under a filter a
