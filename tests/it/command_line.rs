@@ -338,7 +338,7 @@ fn the_configuration_is_shown_with_its_places_and_checked() {
             "[sync]\ninterval = 'soon'",
             "tidelock: tidelock.toml: sync.interval = \"soon\" is not allowed; allowed: a duration ",
         ),
-        ("[remote]\nmode = 'kit'", "tidelock: tidelock.toml: remote.mode = \"kit\" is not allowed; "),
+        ("[remote]\nmode = 'sql'", "tidelock: tidelock.toml: remote.mode = \"sql\" is not allowed; "),
         ("[sync\n", "tidelock: tidelock.toml: line 1 is not TOML: "),
     ] {
         fs::write(desk.path("tidelock.toml"), text).unwrap();

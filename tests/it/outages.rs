@@ -90,7 +90,7 @@ async fn h38_what_is_saved_after_a_start_offline_is_stamped_by_the_servers_time(
     let folder = tempfile::tempdir().unwrap();
     let open = |url: &str| {
         let text = format!(
-            "[remote]\nurl = \"{url}\"\nanon_key = \"key\"\n[sync]\nauto = false\n\
+            "[remote]\nmode = \"plain\"\nurl = \"{url}\"\nanon_key = \"key\"\n[sync]\nauto = false\n\
              [storage]\ndata_dir = \"{}\"\n[collections.notes]",
             folder.path().display()
         );
