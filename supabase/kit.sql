@@ -159,10 +159,10 @@ as $$
 $$;
 
 -- The condition that a row is the one that the text `o.key` names. Written so that an index finds it.
-create or replace function tidelock.key_matches(attached tidelock.tables, prefix text default 't.') returns text
+create or replace function tidelock.key_matches(attached tidelock.tables) returns text
 language sql stable set search_path = ''
 as $$
-  select string_agg(format('%s%I = %s', prefix, k, v), ' and ')
+  select string_agg(format('t.%I = %s', k, v), ' and ')
   from unnest(attached.key, tidelock.key_values(attached, 'o.key')) as u (k, v)
 $$;
 
@@ -339,7 +339,7 @@ language plpgsql set search_path = ''
 as $$
 begin
   perform tidelock.detach(t.relation) from tidelock.tables t;
-  drop function if exists public.tidelock_changes, public.tidelock_push, public.tidelock_audit, public.tidelock_describe;
+  drop function if exists public.tidelock_changes, public.tidelock_push, public.tidelock_describe;
   drop schema tidelock cascade;
 end
 $$;
@@ -439,8 +439,8 @@ $$;
 -- where only `table` has to be there. Without `since` the table is read from its beginning in the order of its key.
 -- `own` are transactions of the caller's that it knows all about. The answer:
 --   {"snapshot", "now", "epoch", "purged_before", "collections": [{"rows", "gone", "whole", "resets", "untold", "more", "error"} …]}
--- with one entry a collection, at the same place. Where deletions are `untold`, keys have to be compared to find them. A collection with `more` is not at its end: `more` is what to put into
--- its entry to go on. All of it is one statement, so it is one snapshot: what a transaction wrote is here whole, or not
+-- with one entry a collection, at the same place. Where deletions are `untold`, keys have to be compared to find them. A
+-- collection with `more` is not at its end: `more` is what to put into its entry to go on. All of it is one statement, so it is one snapshot: what a transaction wrote is here whole, or not
 -- at all.
 create or replace function public.tidelock_changes(
   since text default null, collections jsonb default '[]', page_rows integer default 5000, own text[] default '{}'
@@ -719,7 +719,7 @@ declare
   applied tidelock.operation[];
   is_alone boolean;
 begin
-  if server is distinct from null and server <> tidelock.epoch() then
+  if server <> tidelock.epoch() then
     raise exception 'this is another database than the one that the device knows, or an earlier state of it'
       using errcode = 'TL001', hint = 'Look at what it has, then accept it on the device.';
   end if;
@@ -1039,12 +1039,20 @@ begin
     from (select o, tidelock.attached(o.name) as t from unnest(operations) o where o.action <> 'create') named
     where (t).relation is not null group by t
   loop
-    execute format('select array_agg(o.n) from unnest($1) o
-        where (select t.tidelock_version from %s t where %s %s) is not distinct from o.base',
-      tidelock.full_name((part.attached).relation), tidelock.key_matches(part.attached),
-      case when has_table_privilege((part.attached).relation, 'update') then 'for no key update of t' else '' end)
-    into standing using part.operations;
-    fresh := fresh || standing;
+    begin
+      execute format('select array_agg(o.n) from unnest($1) o
+          where (select t.tidelock_version from %s t where %s %s) is not distinct from o.base',
+        tidelock.full_name((part.attached).relation), tidelock.key_matches(part.attached),
+        case when has_table_privilege((part.attached).relation, 'update') then 'for no key update of t' else '' end)
+      into standing using part.operations;
+      fresh := fresh || standing;
+    exception
+      when transaction_rollback or lock_not_available or insufficient_resources or operator_intervention
+        or system_error then
+        raise;
+      -- A key that is none, a table that may not be read: whose fault it is comes out when they are performed.
+      when others then null;
+    end;
   end loop;
   return array(
     select (o.n, o.bundle, o.name, o.action, o.key, o.base, o.document, o.columns, o.covers, o.digest,

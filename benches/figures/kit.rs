@@ -11,8 +11,6 @@ use tidelock_testbed::{Project, ProjectOptions};
 use crate::figure::{Figure, Options, document, uuid};
 use crate::network::{bare_push, pulled, pushed};
 
-const KIT: &str = include_str!("../../supabase/kit.sql");
-
 /// What the bare loop posts to: set-based, with no ledger, no versions and no triggers in its way.
 const BARE: &str = "
     create table public.bare (like public.bench including all);
@@ -25,8 +23,7 @@ pub async fn figures(options: &Options) -> Vec<Figure> {
     let rows = if options.quick { 5_000 } else { 20_000 };
     let mut project = tidelock_testbed::project_with(ProjectOptions::default()).await.unwrap();
     project.sql(BARE).await.unwrap();
-    project.sql(KIT).await.unwrap();
-    project.sql("select tidelock.attach('public.bench')").await.unwrap();
+    project.install_kit(&[("public.bench", None)]).await.unwrap();
     // The server looks at the schema once.
     project.stop_server().unwrap();
     project.start_server().await.unwrap();

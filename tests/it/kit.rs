@@ -323,3 +323,20 @@ async fn rows_that_are_only_marked_as_deleted_stay_away_when_keys_are_compared()
     assert!(requests > 2, "keys were counted at least");
     assert!(there.get("notes", "a").await.unwrap().is_none() && there.get("notes", "b").await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn h15_an_update_that_may_not_even_be_looked_at_is_parked_alone() {
+    let world = World::with_kit().await;
+    let user = world.project.any_user().await.unwrap();
+    let device = device_of(&world, "here", &user);
+    for collection in ["projects", "tasks"] {
+        device.save(collection, &uuid(1), "{}").await;
+    }
+    device.sync().await;
+    world.project.sql("revoke all on tasks from authenticated, anon").await.unwrap();
+    device.save("projects", &uuid(1), r#"{"name":"fine"}"#).await;
+    device.save("tasks", &uuid(1), r#"{"title":"denied"}"#).await;
+    let report = device.sync().await;
+    assert_eq!((report.pushed, report.parked), (1, 1), "{:?}", device.tidelock.status());
+    assert_eq!(world.value("select name from projects").await, "fine");
+}

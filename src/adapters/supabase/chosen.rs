@@ -46,18 +46,24 @@ impl Chosen {
         let plain = Arc::new(Plain::new(options)?);
         let has_kit = OnceCell::new_with(kit.is_required.then_some(true));
         let knew_kit = kit.sender.server_epoch.is_some();
-        Ok(Self { knew_kit, kit: Kit::new(plain.clone(), kit.sender, kit.compare_every), plain, has_kit })
+        let is_required = kit.is_required;
+        let kit = Kit::new(plain.clone(), kit.sender, kit.compare_every);
+        if is_required {
+            kit.take_over();
+        }
+        Ok(Self { plain, kit, has_kit, knew_kit })
     }
 
     async fn kit(&self) -> Result<Option<&Kit>, Fault> {
         let look = async || match self.kit.is_installed().await? {
+            true => {
+                self.kit.take_over();
+                Ok(true)
+            }
             false if self.knew_kit => Err(lost()),
-            is_there => Ok(is_there),
+            false => Ok(false),
         };
         let is_there = *self.has_kit.get_or_try_init(look).await?;
-        if is_there {
-            self.kit.take_over();
-        }
         Ok(is_there.then_some(&self.kit))
     }
 

@@ -129,6 +129,8 @@ impl Kit {
         let question = Question { method: Method::POST, line, schema: None, prefer: None, body: Some(body) };
         self.plain.link.send(question).await.map_err(|fault| match fault.code.as_deref() {
             Some(REPLACED) => Fault { kind: FaultKind::Replaced, ..fault },
+            // About the call, not about an operation: those have verdicts of their own.
+            Some("42501" | "42883") => Fault { kind: FaultKind::Schema, ..fault },
             _ => fault,
         })
     }
