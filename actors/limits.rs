@@ -18,6 +18,8 @@ pub const COMPARED_DEPTH: usize = 256;
 pub const KEY_BYTES: usize = 512;
 /// Bytes of operations in one batch.
 pub const BATCH_BYTES: usize = 1024 * 1024;
+/// Batches that may be on their way through the server kit at the same time.
+pub const BATCHES_AT_ONCE: usize = 3;
 /// Rows asked for in one page.
 pub const PAGE_ROWS: usize = 1_000;
 /// Bytes of a request line, so that no gateway refuses it.

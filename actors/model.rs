@@ -137,6 +137,15 @@ impl CollectionRules {
     }
 }
 
+/// Records of one collection refer to those of another, or to each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reference {
+    /// The collection whose records refer.
+    pub child: Arc<str>,
+    /// The collection that they refer to.
+    pub parent: Arc<str>,
+}
+
 /// What a local change does to a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -196,6 +205,8 @@ pub struct Outgoing {
     pub base_version: Option<Version>,
     /// How often the server has refused it.
     pub attempts: u32,
+    /// Whether it may have taken effect already, the answer lost.
+    pub may_have_been_sent: bool,
 }
 
 /// A row as the server has it.

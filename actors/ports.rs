@@ -6,8 +6,8 @@ use futures::future::BoxFuture;
 
 use crate::document::Document;
 use crate::model::{
-    Checkpoints, Contested, Counts, Fault, Operation, Outcome, Outgoing, RecordId, RemoteRow, Sequence, Stamp, Verdict,
-    Version,
+    Checkpoints, Contested, Counts, Fault, Operation, Outcome, Outgoing, RecordId, Reference, RemoteRow, Sequence,
+    Stamp, Verdict, Version,
 };
 use crate::writes::{Write, Written};
 
@@ -88,8 +88,8 @@ pub struct Base {
 pub trait Remote: Send + Sync {
     /// Sends a batch, in order; each operation has its verdict at the same place.
     fn push(&self, batch: Vec<Outgoing>) -> BoxFuture<'_, Pushed>;
-    /// Whether what was saved together takes effect together or not at all.
-    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>>;
+    /// How it takes operations.
+    fn nature(&self) -> BoxFuture<'_, Result<Nature, Fault>>;
     /// Fetches the next page after `have`.
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>>;
     /// Reads rows by key; a key without a visible row answers `Gone`.
@@ -114,6 +114,22 @@ pub trait Remote: Send + Sync {
     fn requests(&self) -> u64;
     /// The server's clock less this device's, in milliseconds, once an answer told it.
     fn clock_offset_ms(&self) -> Option<i64>;
+}
+
+/// How a server takes operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nature {
+    /// Whether what was saved together takes effect together or not at all.
+    pub keeps_transactions: bool,
+    /// The most batches that it takes at the same time.
+    pub batches_at_once: usize,
+    /// The references between collections that it knows of.
+    pub references: Vec<Reference>,
+}
+
+impl Nature {
+    /// Row by row, one batch after another.
+    pub const PLAIN: Self = Self { keeps_transactions: false, batches_at_once: 1, references: Vec::new() };
 }
 
 /// What became of a batch.

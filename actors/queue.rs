@@ -1,7 +1,7 @@
 //! The outbox: hands out batches of operations and settles them by the server's verdicts, parks what the
 //! server refuses and puts it back by hand. It never talks HTTP; its decisions are in `machine::outbox`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use crate::document::{Document, unquoted};
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::coalesce::Coalesced;
+use crate::machine::flights::Flights;
 use crate::machine::outbox::{Outbox, Patience, Reading, cancelled, settlement};
-use crate::model::{Counts, Fault, Operation, Outgoing, RecordId, RemoteRow, Sequence, Verdict};
+use crate::model::{Counts, Fault, Operation, Outgoing, RemoteRow, Sequence, Verdict};
 use crate::peer::{PartError, Peer};
-use crate::ports::{Reader, StoreError};
+use crate::ports::{Nature, Reader, StoreError};
 use crate::storage::{Perform, Storage};
 use crate::supervisor::{Crash, Stop};
 use crate::window::{outfit, read_up_to, read_window};
@@ -28,8 +29,8 @@ const BOUNDARIES: &str = "leased together";
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct BeginRound {
-    /// Whether the server applies a transaction whole or not at all.
-    pub keeps_transactions: bool,
+    /// How the server takes operations.
+    pub nature: Nature,
 }
 
 /// Asks for the next batch.
@@ -38,9 +39,8 @@ pub struct BeginRound {
 pub struct Lease {
     /// The most operations, unless one transaction alone has more.
     pub limit: usize,
-    /// Records whose last verdict is not settled yet: what stands on them would be sent on an old base, so a window
-    /// that touches one of them stays closed.
-    pub unsettled: BTreeSet<RecordId>,
+    /// What is on its way: a window that touches a record of it stays closed.
+    pub flights: Flights,
 }
 
 /// A batch.
@@ -50,6 +50,19 @@ pub struct Leased {
     pub batch: Vec<Outgoing>,
     /// Whether the outbox has been read to its end in this round.
     pub is_last: bool,
+    /// Whether it may be sent while the others are on their way; otherwise after them.
+    pub may_overtake: bool,
+}
+
+/// A leased window of the outbox.
+#[derive(Default)]
+struct Window {
+    batch: Vec<Coalesced>,
+    /// To be written down before anything is sent.
+    boundaries: Option<String>,
+    is_last: bool,
+    may_overtake: bool,
+    may_have_been_sent: bool,
 }
 
 /// The server's word on a batch.
@@ -131,7 +144,11 @@ impl Queue {
     }
 
     /// Leases a window; new boundaries have to be written down before anything is sent.
-    fn lease(&mut self, mut window: Vec<Operation>, is_last: bool) -> (Vec<Coalesced>, Option<String>, bool) {
+    fn lease(&mut self, (mut window, is_last): (Vec<Operation>, bool), flights: &Flights) -> Window {
+        if flights.touch(&window) {
+            return Window::default();
+        }
+        let may_overtake = self.outbox.may_overtake(&window, flights);
         let boundary = self.outbox.next_boundary();
         let is_last = !(boundary.is_none() && self.outbox.cut(&mut window)) && is_last;
         let (is_empty, is_new) = (window.is_empty(), self.outbox.draw_boundary(&window));
@@ -141,7 +158,14 @@ impl Queue {
             Some(boundary) => self.outbox.pass(boundary),
             None => {}
         }
-        (batch, is_new.then(|| self.outbox.boundaries()), is_last)
+        let may_have_been_sent = boundary.is_some();
+        Window {
+            batch,
+            boundaries: is_new.then(|| self.outbox.boundaries()),
+            is_last,
+            may_overtake,
+            may_have_been_sent,
+        }
     }
 
     /// Sorts verdicts; ordering faults wait for what the store knows of their parents.
@@ -243,7 +267,7 @@ impl Handler<BeginRound> for Queue {
     type Result = ();
 
     fn handle(&mut self, round: BeginRound, _: &mut Self::Context) {
-        self.outbox.keep_transactions(round.keeps_transactions);
+        self.outbox.suit(&round.nature);
         self.outbox.begin_round(now());
     }
 }
@@ -258,21 +282,17 @@ impl Handler<Lease> for Queue {
             None => read_window(reader.clone(), self.outbox.read_to(), lease.limit).boxed_local(),
         };
         AtomicResponse::new(Box::pin(window.into_actor(self).then(move |window, queue, _| {
-            let touches = |window: &[Operation]| window.iter().any(|operation| lease.unsettled.contains(&operation.id));
-            let leased = window.map(
-                |(window, is_last)| {
-                    if touches(&window) { Default::default() } else { queue.lease(window, is_last) }
-                },
-            );
+            let leased = window.map(|window| queue.lease(window, &lease.flights));
             async move {
-                let (batch, boundaries, is_last) = leased?;
+                let Window { batch, boundaries, is_last, may_overtake, may_have_been_sent } = leased?;
                 if let Some(boundaries) = boundaries {
                     write_down(&storage, boundaries).await?;
                 }
                 let (to_send, cancelled_out): (Vec<_>, Vec<_>) =
                     batch.into_iter().partition(|one| one.action.is_some());
                 record(&storage, cancelled_out.into_iter().map(cancelled).collect()).await?;
-                Ok(Leased { batch: outfit(reader, to_send).await?, is_last })
+                let batch = outfit(reader, to_send, may_have_been_sent).await?;
+                Ok(Leased { batch, is_last, may_overtake })
             }
             .into_actor(queue)
         })))

@@ -4,19 +4,19 @@
 //! It decides nothing about when; it only reports how far it came.
 
 mod deletions;
+mod push;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::conflict::{ConflictError, ConflictResolver, Take};
-use crate::limits::{QUICK_BATCH, REMOTE_DEADLINE, RESOLUTION_TRIES};
+use crate::limits::REMOTE_DEADLINE;
 use crate::machine::schedule::Task;
-use crate::model::{CollectionRules, Counts, Fault, FaultKind, Outgoing, RecordId, Verdict};
+use crate::model::{CollectionRules, Counts, Fault, FaultKind};
 use crate::peer::{PartError, Peer};
 use crate::ports::{PullRequest, Pulled, Reader, Remote, StoreError};
-use crate::queue::{BeginRound, Lease, Leased, Queue, QueueError, Settle, Settled};
+use crate::queue::{Queue, QueueError};
 use crate::storage::{CorrectClock, Perform, Storage};
 use crate::writes::{Observation, Write};
 
@@ -181,80 +181,6 @@ impl Progress<'_> {
         }
     }
 
-    /// Until the end of the outbox, and again while the last batch left something new behind it: resolved
-    /// conflicts, and operations that waited for one that is through now. While a batch is on its way, the one
-    /// before it is settled and the next one is leased; batches themselves go one after another.
-    async fn push(&mut self, round: Round) -> Result<(), Cut> {
-        let keeps_transactions = in_time(self.crew.remote.keeps_transactions()).await??;
-        self.crew.queue.ask_soon(BeginRound { keeps_transactions }).await?;
-        let (mut limit, mut ends) = (round.batch_size, 0);
-        let mut answered: Answered = Vec::new();
-        let mut leased = self.lease(limit, BTreeSet::new()).await?;
-        while ends < RESOLUTION_TRIES {
-            if leased.batch.is_empty() {
-                if leased.is_last && answered.is_empty() {
-                    return Ok(());
-                }
-                ends += usize::from(leased.is_last);
-                self.settle(std::mem::take(&mut answered), round).await?;
-                leased = self.lease(limit, BTreeSet::new()).await?;
-                continue;
-            }
-            let began = Instant::now();
-            let (before, batch) = (std::mem::take(&mut answered), leased.batch);
-            let (crew, unsettled) = (self.crew, batch.iter().map(|outgoing| outgoing.id.clone()).collect());
-            let meanwhile = async {
-                self.settle(before, round).await?;
-                self.lease(limit, unsettled).await
-            };
-            let (answers, following) = futures::join!(send(crew, batch), meanwhile);
-            if following.is_err() || answers.iter().any(|(_, verdict)| ends_the_round(verdict)) {
-                let last = self.settle(answers, round).await;
-                return following.and(last);
-            }
-            (answered, leased) = (answers, following?);
-            if began.elapsed() < QUICK_BATCH {
-                limit = (limit * 2).min(round.batch_size_max);
-            }
-        }
-        self.settle(answered, round).await
-    }
-
-    async fn lease(&self, limit: usize, unsettled: BTreeSet<RecordId>) -> Result<Leased, Cut> {
-        Ok(self.crew.queue.ask_soon(Lease { limit, unsettled }).await??)
-    }
-
-    /// Settles what the server said of a batch, and resolves the conflicts.
-    async fn settle(&mut self, answered: Answered, round: Round) -> Result<(), Cut> {
-        if answered.is_empty() {
-            return Ok(());
-        }
-        self.correct_clock();
-        let settled = self.crew.queue.ask_soon(Settle(answered)).await??;
-        let Settled { applied, failed, parked, conflicts, fault, paused } = settled;
-        paused.into_iter().for_each(|(collection, fault)| self.pause(collection, fault));
-        self.report.pushed += applied;
-        self.report.failed += failed;
-        self.report.parked += parked;
-        if applied + parked > 0 {
-            (self.crew.moved)();
-        }
-        if !conflicts.is_empty() {
-            let observation =
-                Observation { rows: conflicts, round: round.number, by_key: true, ..Observation::default() };
-            self.report.conflicts += self.crew.resolver.ask_soon(Take(observation)).await??.conflicts;
-            (self.crew.moved)();
-        }
-        match fault {
-            Some(fault) if fault.concerns_everything() => Err(fault.into()),
-            Some(fault) => {
-                self.report.fault.get_or_insert(fault);
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Fetches page after page; the next one is on its way while the last one is stored.
     async fn pull(&mut self, round: Round) -> Result<(), Cut> {
         let collections = self.pulled_collections().map(|rule| rule.name.clone()).collect();
@@ -302,24 +228,6 @@ impl Progress<'_> {
         if let Some(offset_ms) = self.crew.remote.clock_offset_ms() {
             self.crew.storage.hint(CorrectClock { offset_ms });
         }
-    }
-}
-
-/// A batch with the server's word on each operation.
-type Answered = Vec<(Outgoing, Verdict)>;
-
-async fn send(crew: &Crew, batch: Vec<Outgoing>) -> Answered {
-    let verdicts = match in_time(crew.remote.push(batch.clone())).await {
-        Ok(pushed) => pushed.verdicts,
-        Err(fault) => vec![Verdict::Failed(fault); batch.len()],
-    };
-    batch.into_iter().zip(verdicts).collect()
-}
-
-fn ends_the_round(verdict: &Verdict) -> bool {
-    match verdict {
-        Verdict::Failed(fault) => fault.concerns_everything(),
-        Verdict::Applied { .. } | Verdict::Conflict(_) => false,
     }
 }
 

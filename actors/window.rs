@@ -48,7 +48,11 @@ pub async fn read_up_to(
 }
 
 /// Adds what the server is believed to have under each operation.
-pub async fn outfit(reader: Arc<dyn Reader>, batch: Vec<Coalesced>) -> Result<Vec<Outgoing>, StoreError> {
+pub async fn outfit(
+    reader: Arc<dyn Reader>,
+    batch: Vec<Coalesced>,
+    may_have_been_sent: bool,
+) -> Result<Vec<Outgoing>, StoreError> {
     let ids: Vec<RecordId> = batch.iter().map(|one| one.id.clone()).collect();
     let bases = reader.bases(ids).await?;
     let outgoing = |(one, base): (Coalesced, Base)| {
@@ -61,6 +65,7 @@ pub async fn outfit(reader: Arc<dyn Reader>, batch: Vec<Coalesced>) -> Result<Ve
             base: base.document,
             base_version: base.version,
             attempts: one.attempts,
+            may_have_been_sent,
         })
     };
     Ok(batch.into_iter().zip(bases).filter_map(outgoing).collect())

@@ -70,6 +70,8 @@ create table if not exists tidelock.ledger (
   at        timestamptz not null default now(),
   primary key (actor, client, epoch, last)
 );
+-- Numbers hardly get smaller, and trying costs time at every push.
+alter table tidelock.ledger alter column sequences set storage external, alter column digests set storage external;
 create index if not exists ledger_at on tidelock.ledger using brin (at);
 
 alter table tidelock.kit enable row level security;
@@ -169,7 +171,7 @@ $$;
 -- Triggers of attached tables -----------------------------------------------------------------------------------------
 
 -- Every insert and update is stamped with its transaction: not with the time, which says when a transaction began and
--- nothing about when it became visible.
+-- nothing about when it became visible. A plain insert has its stamp from the column's default, which costs less.
 create or replace function tidelock.stamp() returns trigger
 language plpgsql set search_path = ''
 as $$
@@ -259,11 +261,13 @@ begin
   select t.since into base from tidelock.tables t where t.relation = attach.relation;
   if base is null or base > pg_current_xact_id() then
     -- New here, or restored into a database that counts its transactions anew: what the rows carry means nothing here.
+    execute format('drop trigger if exists zz_tidelock_stamp on %s', name);
     execute format('alter table %s drop column if exists tidelock_version', name);
     delete from tidelock.tombstones g where g.relation = attach.relation;
     base := pg_current_xact_id();
   end if;
   execute format('alter table %s add column if not exists tidelock_version xid8 not null default %L', name, base);
+  execute format('alter table %s alter column tidelock_version set default pg_current_xact_id()', name);
   -- A dump brings the index along, under the number that the table had.
   for stale in
     select i.indexrelid::regclass from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
@@ -279,7 +283,7 @@ begin
             from unnest(array_remove(array_append(primary_key, owner), null)) c);
   -- The last of the triggers before, so that it stamps what the others have made.
   execute format('create or replace trigger zz_tidelock_stamp before insert or update on %s
-    for each row execute function tidelock.stamp()', name);
+    for each row when (new.tidelock_version is distinct from pg_current_xact_id()) execute function tidelock.stamp()', name);
   execute format('create or replace trigger tidelock_bury after delete on %s referencing old table as gone
     for each statement execute function tidelock.bury(%s)', name, arguments);
   execute format('create or replace trigger tidelock_move after update on %s
@@ -681,7 +685,7 @@ $$;
 
 -- Writing --------------------------------------------------------------------------------------------------------------
 
--- An operation of a batch, taken apart once. `bundle` is the number of the first operation of its group.
+-- An operation of a batch, taken apart once. `bundle` is its group.
 -- A verdict: its answer is what the device gets; of an update that was applied it is the row as it was, until the end.
 do $$
 begin
@@ -698,17 +702,20 @@ $$;
 
 -- Takes a batch of operations of one device: an array of
 --   {"group", "table", "action": "create"|"update"|"delete", "key", "base": version, "set": {column: value}, "covers": [sequence]}
--- in the order in which they are to happen. Operations of one `group` take effect together or not at all. A create needs
+-- in the order in which they are to happen. Operations of one `group`, a number, take effect together or not at all. A create needs
 -- that there is no row, an update or a deletion that the row still has the version `base`. The answer:
---   {"epoch", "now", "version", "alone": whether this transaction changed nothing but what was asked, "verdicts": [...]}
--- with one verdict an operation, at the same place:
+--   {"epoch", "now", "version", "alone": whether this transaction changed nothing but what was asked, "verdicts": [...],
+--    "shared": [...]}
+-- with one verdict an operation, at the same place; a number stands for the one at that place of `shared`:
 --   {"verdict": "applied", "version", "made": {the columns that the server made different from what was sent}}
 --   {"verdict": "conflict", "row"}      the row is not what the operation was made on; null where there is none
 --   {"verdict": "waits"}                nothing is wrong with it, but its group did not take effect
 --   {"verdict": "refused", "code", "message", "detail", "hint", "status"}
--- What has taken effect is in the ledger, so that a batch that is sent again answers the same and changes nothing.
-create or replace function public.tidelock_push(client text, epoch text, batch jsonb, server text default null)
-returns jsonb
+-- What has taken effect is in the ledger, so that a batch that is sent again answers the same and changes nothing. Batches
+-- of one device may come at the same time, unless an operation in them may have come before: that is to be said by `again`.
+create or replace function public.tidelock_push(
+  client text, epoch text, batch jsonb, server text default null, again boolean default true
+) returns jsonb
 language plpgsql set search_path = public, extensions, pg_temp
 -- Rows are looked up by their keys, and compiling a query would cost more than all of it.
 set random_page_cost = 1.1 set jit = off
@@ -717,15 +724,15 @@ declare
   operations tidelock.operation[];
   verdicts tidelock.verdict[];
   applied tidelock.operation[];
+  shared jsonb;
   is_alone boolean;
 begin
   if server <> tidelock.epoch() then
     raise exception 'this is another database than the one that the device knows, or an earlier state of it'
       using errcode = 'TL001', hint = 'Look at what it has, then accept it on the device.';
   end if;
-  -- Two sendings of one batch come one after the other.
-  perform pg_advisory_xact_lock(hashtextextended(tidelock.actor() || ':' || client, 0));
   operations := tidelock.operations(batch);
+  perform tidelock.take_turns(client, operations, again);
   verdicts := tidelock.recorded(client, epoch, operations);
   if cardinality(operations) > 1 and exists (select from unnest(operations) o where o.action <> 'create') then
     operations := tidelock.mark_fresh(operations);
@@ -736,12 +743,30 @@ begin
     select o from unnest(operations) o join unnest(verdicts) v using (n) where v.kind = 'applied' order by o.n)
     else operations end;
   is_alone := tidelock.is_alone(applied);
-  select m.finished, is_alone and m.is_complete into verdicts, is_alone from tidelock.look(applied, verdicts) m;
+  select m.finished, m.shared, is_alone and m.is_complete into verdicts, shared, is_alone
+  from tidelock.look(applied, verdicts) m;
   perform tidelock.record(client, epoch, applied);
   return jsonb_build_object(
     'epoch', tidelock.epoch(), 'now', to_jsonb(clock_timestamp()), 'version', pg_current_xact_id()::text,
-    'alone', is_alone,
+    'alone', is_alone, 'shared', shared,
     'verdicts', (select coalesce(jsonb_agg(v.answer order by v.n), '[]') from unnest(verdicts) v));
+end
+$$;
+
+-- Two sendings of one operation come one after the other. A batch whose operations are sent for the first time keeps apart
+-- from its own copies alone, which a network may make; one that is sent again may have been cut otherwise before.
+create or replace function tidelock.take_turns(client text, operations tidelock.operation[], again boolean) returns void
+language plpgsql set search_path = ''
+as $$
+declare
+  device text := tidelock.actor() || ':' || client;
+begin
+  if again then
+    perform pg_advisory_xact_lock(hashtextextended(device, 0));
+  else
+    perform pg_advisory_xact_lock_shared(hashtextextended(device, 0));
+    perform pg_advisory_xact_lock(hashtextextended(device || ':' || (operations[1]).covers[1], 0));
+  end if;
 end
 $$;
 
@@ -750,17 +775,15 @@ create or replace function tidelock.operations(batch jsonb) returns tidelock.ope
 language sql immutable set search_path = ''
 as $$
   select coalesce(array_agg((
-      o.n, o.bundle, o."table", o.action, o.key, o.base, o.document,
-      case when o.action <> 'delete' then array(select jsonb_object_keys(o.document)) end, o.covers,
-      hashtextextended(concat_ws('|', o."table", o.action, o.key, jsonb_hash_extended(o.document, 0)), 0),
-      false
-    )::tidelock.operation order by o.n), '{}')
+      at - 1, bundle, name, action, key, base, document,
+      case when action <> 'delete' then array(select jsonb_object_keys(document)) end, covers,
+      hashtextextended(concat_ws('|', name, action, key, jsonb_hash_extended(document, 0)), 0), false
+    )::tidelock.operation order by at), '{}')
   from (
-    select at - 1 as n, min(at - 1) over (partition by o -> 'group') as bundle, o ->> 'table' as "table",
-      o ->> 'action' as action, o ->> 'key' as key, (o ->> 'base')::xid8 as base,
-      coalesce(nullif(o -> 'set', 'null'), '{}') as document,
-      array(select c::bigint from jsonb_array_elements_text(o -> 'covers') c) as covers
-    from jsonb_array_elements(batch) with ordinality as b (o, at)) o
+    select at, "group" as bundle, "table" as name, action, key, base, coalesce("set", '{}') as document, covers
+    from rows from (jsonb_to_recordset(batch) as (
+      "group" integer, "table" text, action text, key text, base xid8, "set" jsonb, covers bigint[]
+    )) with ordinality as b ("group", "table", action, key, base, "set", covers, at) offset 0) o
 $$;
 
 -- The verdicts on operations that have taken effect before.
@@ -774,6 +797,13 @@ declare
   verdicts tidelock.verdict[];
 begin
   select min(c), max(c) into lowest, highest from unnest(operations) o cross join unnest(o.covers) c;
+  if not exists (
+    select from tidelock.ledger l
+    where l.actor = tidelock.actor() and l.client = recorded.client and l.epoch = recorded.epoch
+      and l.last >= lowest and l.first <= highest)
+  then
+    return '{}';
+  end if;
   with known as materialized (
     select s.sequence, s.digest, l.version
     from tidelock.ledger l cross join unnest(l.sequences, l.digests) as s (sequence, digest)
@@ -811,41 +841,46 @@ end
 $$;
 
 -- Whether no row of an attached table carries this transaction's number but those that were asked for: triggers may have
--- written others.
+-- written others. That the rows that were asked for are there is for `look` to find out.
 create or replace function tidelock.is_alone(applied tidelock.operation[]) returns boolean
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-  names text[];
-  relations oid[];
-  attached tidelock.tables;
-  asked text[];
+  part record;
+  keys text[];
   has_others boolean;
 begin
-  select coalesce(array_agg(n.name), '{}'), coalesce(array_agg((tidelock.attached(n.name)).relation::oid), '{}')
-  into names, relations
-  from (select distinct o.name from unnest(applied) o offset 0) n;
-  for attached in
-    select t.* from tidelock.tables t join pg_catalog.pg_class c on c.oid = t.relation
+  for part in
+    select t as attached, a.names, coalesce(a.number, 0) as number, coalesce(a.has_deletions, false) as has_deletions
+    from tidelock.tables t
+      join pg_catalog.pg_class c on c.oid = t.relation
+      left join (
+        select (tidelock.attached(n.name)).relation, array_agg(n.name) as names, sum(n.number) as number,
+          bool_or(n.has_deletions) as has_deletions
+        from (
+          select o.name, count(*) as number, bool_or(o.action = 'delete') as has_deletions
+          from unnest(applied) o group by o.name offset 0) n
+        group by 1) a on a.relation = t.relation
     -- Tables in which this session has written nothing lately need no look.
     where not current_setting('track_counts')::boolean
-      or t.relation::oid = any (relations)
+      or a.relation is not null
       or pg_stat_get_xact_tuples_inserted(t.relation) + pg_stat_get_xact_tuples_updated(t.relation)
          + pg_stat_get_xact_tuples_deleted(t.relation) > 0
   loop
-    asked := array(
-      select o.key from unnest(applied) o
-      where o.name = any (array(select n from unnest(names, relations) u (n, r) where r = attached.relation::oid)));
-    execute format('select exists (
-        select from %s t where t.tidelock_version = %L::xid8 and t.tidelock_version > %L::xid8
-          and %s <> all ($1))
-      or exists (
-        select from tidelock.tombstones g where g.relation = $2 and g.version = %2$L::xid8 and g.key <> all ($1))',
-      tidelock.full_name(attached.relation), pg_current_xact_id(),
-      case when attached.since < pg_current_xact_id() then attached.since::text else '0' end,
-      tidelock.text_key(attached.key))
-    into has_others using asked, attached.relation;
-    if has_others then
+    -- Counting does where rows only had to be written; where some had to go, keys are compared.
+    keys := case when part.has_deletions then array(select o.key from unnest(applied) o where o.name = any (part.names))
+                 else '{}' end;
+    execute format('select %5$s
+        from %1$s t where t.tidelock_version = %2$L::xid8 and t.tidelock_version > %3$L::xid8 %4$s',
+      tidelock.full_name((part.attached).relation), pg_current_xact_id(),
+      case when (part.attached).since < pg_current_xact_id() then (part.attached).since::text else '0' end,
+      case when part.has_deletions then format('and %s <> all ($1)', tidelock.text_key((part.attached).key)) else '' end,
+      case when part.has_deletions then 'count(*) > 0' else 'count(*) <> $2' end)
+    into has_others using keys, part.number;
+    if has_others or exists (
+      select from tidelock.tombstones g
+      where g.relation = (part.attached).relation and g.version = pg_current_xact_id() and g.key <> all (keys))
+    then
       return false;
     end if;
   end loop;
@@ -854,58 +889,96 @@ end
 $$;
 
 -- Finishes the verdicts on what was applied, when all of it and all that triggers do is done: what is in those rows now.
--- `is_complete` says whether each of them was found and may be read.
+-- What many verdicts say is told once, in `shared`: at first that a row is as it was sent, then what the columns of new rows
+-- came to that nobody sent. `is_complete` says whether each row was found and may be read.
 create or replace function tidelock.look(
-  applied tidelock.operation[], verdicts tidelock.verdict[], out finished tidelock.verdict[], out is_complete boolean
+  applied tidelock.operation[], verdicts tidelock.verdict[],
+  out finished tidelock.verdict[], out shared jsonb, out is_complete boolean
 )
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
   part record;
-  attached tidelock.tables;
   done jsonb := jsonb_build_object('verdict', 'applied', 'version', pg_current_xact_id()::text);
-  unsent text[];
   looked tidelock.verdict[];
+  made jsonb;
   is_row_there boolean;
 begin
-  finished := array(select v from unnest(verdicts) v where v.kind <> 'applied');
+  finished := case when cardinality(verdicts) = cardinality(applied) then '{}'
+                   else array(select v from unnest(verdicts) v where v.kind <> 'applied') end;
+  shared := jsonb_build_array(done);
   is_complete := true;
-  for part in
-    select o.name, o.columns, o.action, array_agg(o order by o.n) as operations, array_agg(v order by o.n) as verdicts
-    from unnest(applied) o join unnest(verdicts) v using (n) group by o.name, o.columns, o.action
-  loop
-    if part.action = 'delete' then
-      finished := finished || array(select (v.n, 'done', done)::tidelock.verdict from unnest(part.verdicts) v);
-      continue;
+  for part in select p.operations, p.operations[1] as first from tidelock.parts(applied) p loop
+    if (part.first).action = 'delete' then
+      looked := array(select (o.n, 'done', '0')::tidelock.verdict from unnest(part.operations) o);
+    else
+      execute tidelock.sight(tidelock.attached((part.first).name), part.first)
+      into looked, made, is_row_there using part.operations, verdicts, done, to_jsonb(jsonb_array_length(shared));
+      shared := shared || coalesce(done || jsonb_build_object('made', made), done);
+      is_complete := is_complete and is_row_there;
     end if;
-    attached := tidelock.attached(part.name);
-    unsent := array(
-      select a.attname::text from pg_attribute a
-      where a.attrelid = attached.relation and a.attnum > 0 and not a.attisdropped and a.attname <> all (part.columns));
-    -- Almost always everything that was sent is there as it was sent, and that is found out by one comparison.
-    execute format($query$
-      select array_agg((n, 'done', case
-        when document is null then $3
-        when is_new and document - $4 = sent then
-          case when $4 = '{tidelock_version}' then $3 else $3 || jsonb_build_object('made', document - $5) end
-        else $3 || coalesce((
-          select jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(document) c
-          where c.key <> 'tidelock_version' and c.value is distinct from expected -> c.key having count(*) > 0), '{}') end)::tidelock.verdict),
-        coalesce(bool_and(document is not null), true)
-      from (
-        select o.n, to_jsonb(t.*) as document, o.document as sent, o.answer is null as is_new,
-          case when o.answer is null then o.document else o.answer || o.document end as expected
-        from unnest($1, $2) as o (%1$s, verdict_n, kind, answer)
-          left join %2$s t on %3$s and t.tidelock_version = %4$L::xid8 and t.tidelock_version > %5$L::xid8
-        offset 0) found
-      $query$, 'n, bundle, name, action, key, base, document, columns, covers, digest, is_fresh',
-      tidelock.full_name(attached.relation), tidelock.key_matches(attached), pg_current_xact_id(),
-      case when attached.since < pg_current_xact_id() then attached.since::text else '0' end)
-    into looked, is_row_there using part.operations, part.verdicts, done, unsent, part.columns || 'tidelock_version'::text;
     finished := finished || looked;
-    is_complete := is_complete and is_row_there;
   end loop;
 end
+$$;
+
+-- The query that looks at the rows of operations ($1) with these verdicts ($2), all of one kind. It gives verdicts, what
+-- most new rows came to beside what was sent, and whether all rows are there. $3 is the verdict where nothing has to be
+-- told, and $4 stands for the one of most rows. Almost always everything that was sent is there as it was sent, and the rest
+-- is the same in all rows: one comparison a row finds that out.
+create or replace function tidelock.sight(attached tidelock.tables, first tidelock.operation) returns text
+language plpgsql stable set search_path = ''
+as $$
+declare
+  full_name text := tidelock.full_name(attached.relation);
+  unsent text[] := array(
+    select a.attname::text from pg_catalog.pg_attribute a
+    where a.attrelid = attached.relation and a.attnum > 0 and not a.attisdropped and a.attname <> 'tidelock_version'
+      and a.attname <> all (first.columns || attached.key) order by a.attnum);
+  there text := format('%s and t.tidelock_version = %L::xid8 and t.tidelock_version > %L::xid8',
+    tidelock.key_matches(attached), pg_current_xact_id(),
+    case when attached.since < pg_current_xact_id() then attached.since::text else '0' end);
+  usual text := format('from (select $1[1].key) o join %s t on %s', full_name, there);
+begin
+  if first.action <> 'create' then
+    return format($query$
+      select array_agg((o.n, 'done', case when t.tidelock_version is null then '0' else coalesce((
+          select $3 || jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(to_jsonb(t.*)) c
+          where c.key <> 'tidelock_version' and c.value is distinct from (o.was || o.document) -> c.key
+          having count(*) > 0), '0') end)::tidelock.verdict),
+        null::jsonb, coalesce(bool_and(t.tidelock_version is not null), true)
+      from (select o.n, o.key, o.document, v.answer as was from unnest($1) o join unnest($2) v using (n) offset 0) o
+        left join %s t on %s
+      $query$, full_name, there);
+  end if;
+  return format($query$
+    select array_agg((o.n, 'done', case
+        when t.tidelock_version is null then '0'
+        when %3$s = o.key and %4$s and %5$s then $4
+        else coalesce((
+          select $3 || jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(to_jsonb(t.*)) c
+          where c.key <> 'tidelock_version' and c.value is distinct from o.document -> c.key
+          having count(*) > 0), '0') end)::tidelock.verdict),
+      %6$s, coalesce(bool_and(t.tidelock_version is not null), true)
+    from (select o.n, o.key, o.document, jsonb_populate_record(null::%1$s, o.document) as sent from unnest($1) o offset 0) o
+      left join %1$s t on %2$s
+      left join (select t as row %7$s) usual on true
+    $query$,
+    full_name, there, tidelock.text_key(attached.key),
+    tidelock.same_image(first.columns, 't.%I', '(o.sent).%I'), tidelock.same_image(unsent, 't.%I', '(usual.row).%I'),
+    coalesce((select format('(select jsonb_build_object(%s) %s)', string_agg(format('%1$L, t.%1$I', c), ', '), usual)
+      from unnest(unsent) c having count(*) > 0), 'null::jsonb'), usual);
+end
+$$;
+
+-- The condition that these columns are the same to the byte in two rows.
+create or replace function tidelock.same_image(columns text[], one text, other text) returns text
+language sql immutable set search_path = ''
+as $$
+  select coalesce(
+    (select format('(row(%s)::record operator(pg_catalog.*=) row(%s)::record)',
+      string_agg(format(one, c), ', ' order by at), string_agg(format(other, c), ', ' order by at))
+    from unnest(columns) with ordinality as u (c, at) having count(*) > 0), 'true')
 $$;
 
 -- Performs operations and answers a verdict each. All of them together first; where something is in the way, what is
@@ -998,29 +1071,45 @@ returns tidelock.verdict[]
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
-  part record;
+  part tidelock.operation[];
   verdicts tidelock.verdict[] := '{}';
 begin
-  if not exists (
-    select from unnest(operations) o
-    where (o.name, o.action, o.columns) is distinct from
-      ((operations[1]).name, (operations[1]).action, (operations[1]).columns))
-  then
-    return tidelock.statement(operations);
+  for part in select p.operations from tidelock.parts(operations, in_order) p loop
+    verdicts := verdicts || tidelock.statement(part);
+  end loop;
+  return verdicts;
+end
+$$;
+
+-- The parts that one statement each is made for: one action on one table that sets the same columns.
+create or replace function tidelock.parts(all_of_them tidelock.operation[], in_order boolean default false)
+returns table (operations tidelock.operation[])
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  first tidelock.operation := all_of_them[1];
+begin
+  if all_of_them = '{}' then
+    return;
   end if;
-  for part in
+  if not exists (
+    select from unnest(all_of_them) o
+    where o.name is distinct from first.name or o.action is distinct from first.action
+      or o.columns is distinct from first.columns)
+  then
+    operations := all_of_them;
+    return next;
+    return;
+  end if;
+  return query
     with marked as (
       select o, (lag(o.name) over w is distinct from o.name or lag(o.action) over w is distinct from o.action
         or in_order and lag(o.columns) over w is distinct from o.columns)::integer as begins
-      from unnest(operations) o window w as (order by o.n)
+      from unnest(all_of_them) o window w as (order by o.n)
     ), staged as (
       select o, sum(begins) over (order by (o).n) as stage from marked
     )
-    select array_agg(o order by (o).n) as operations from staged group by stage, (o).columns order by stage, min((o).n)
-  loop
-    verdicts := verdicts || tidelock.statement(part.operations);
-  end loop;
-  return verdicts;
+    select array_agg(o order by (o).n) from staged group by stage, (o).columns order by stage, min((o).n);
 end
 $$;
 
@@ -1145,10 +1234,11 @@ language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
   full_name text := tidelock.full_name(attached.relation);
-  columns text[] := array(select unnest(written) union select unnest(attached.key));
+  others text[] := array(select c from unnest(written) c where c <> all (attached.key));
   statement text := format('insert into %1$s (%2$s) overriding system value
-    select %3$s from unnest($1) o cross join lateral jsonb_populate_record(null::%1$s, o.document || %4$s) r',
-    full_name, tidelock.columns(columns), tidelock.columns(columns, 'r.'), tidelock.key_expression(attached.key));
+    select %3$s from (select o.key, jsonb_populate_record(null::%1$s, o.document) as document from unnest($1) o offset 0) o',
+    full_name, tidelock.columns(attached.key || others),
+    array_to_string(tidelock.key_values(attached, 'o.key') || array(select format('(o.document).%I', c) from unnest(others) c), ', '));
   made bigint;
   there tidelock.verdict[] := '{}';
   missing tidelock.operation[] := operations;

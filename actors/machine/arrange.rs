@@ -7,8 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use super::coalesce::{Coalesced, Relations};
+use super::coalesce::Coalesced;
 use super::made::Made;
+use super::relations::Relations;
 use crate::model::{Action, RecordId};
 
 /// Arranges a batch.

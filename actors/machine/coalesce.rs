@@ -11,56 +11,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use super::made::Made;
+use super::relations::Relations;
 use crate::document::Document;
-use crate::model::{Action, CollectionRules, Operation, RecordId, Sequence};
-
-/// Which collections refer to which, directly or through others.
-#[derive(Debug, Clone, Default)]
-pub struct Relations {
-    ancestors: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-}
-
-impl Relations {
-    /// Reads `after` of each collection.
-    pub fn of(rules: &[CollectionRules]) -> Self {
-        let parents: BTreeMap<_, _> = rules.iter().map(|rule| (rule.name.clone(), &rule.after)).collect();
-        let mut ancestors = BTreeMap::new();
-        for rule in rules {
-            let mut found = BTreeSet::new();
-            let mut open: Vec<Arc<str>> = rule.after.clone();
-            while let Some(next) = open.pop() {
-                if found.insert(next.clone()) {
-                    open.extend(parents.get(&next).into_iter().flat_map(|after| after.iter().cloned()));
-                }
-            }
-            ancestors.insert(rule.name.clone(), found);
-        }
-        Self { ancestors }
-    }
-
-    /// Whether one of the two refers to the other.
-    pub fn related(&self, a: &str, b: &str) -> bool {
-        self.refers(a, b) || self.refers(b, a)
-    }
-
-    /// Whether records of one collection may refer to those of another.
-    pub fn refers(&self, from: &str, to: &str) -> bool {
-        self.ancestors.get(from).is_some_and(|ancestors| ancestors.contains(to))
-    }
-
-    /// Whether any collection refers to this one.
-    pub fn has_descendants(&self, collection: &str) -> bool {
-        self.ancestors.values().any(|ancestors| ancestors.contains(collection))
-    }
-
-    /// The collections that this one refers to.
-    pub fn ancestors(&self, collection: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.ancestors.get(collection).into_iter().flatten()
-    }
-}
+use crate::model::{Action, Operation, RecordId, Sequence};
 
 /// What several operations of one record come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,8 +159,9 @@ pub(super) mod tests {
     use super::super::Chance;
     use super::super::arrange::arrange;
     use super::*;
+    use crate::model::CollectionRules;
 
-    fn operation(sequence: Sequence, place: &str, action: Action, patch: &str) -> Operation {
+    pub(in crate::machine) fn operation(sequence: Sequence, place: &str, action: Action, patch: &str) -> Operation {
         let (collection, key) = place.split_once('/').unwrap();
         Operation {
             sequence,
@@ -235,12 +191,9 @@ pub(super) mod tests {
     }
 
     pub(in crate::machine) fn relations() -> Relations {
-        Relations::of(&[
-            rule("projects", &[]),
-            rule("tasks", &["projects"]),
-            rule("steps", &["tasks"]),
-            rule("notes", &[]),
-        ])
+        let rules =
+            [rule("projects", &[]), rule("tasks", &["projects"]), rule("steps", &["tasks"]), rule("notes", &[])];
+        Relations::of(&rules, &[])
     }
 
     /// The batch that comes of it. Each line of `expected`: covered sequences, place, action, patch.

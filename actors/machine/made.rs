@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::coalesce::Relations;
+use super::relations::Relations;
 use crate::document::Document;
 use crate::model::RecordId;
 

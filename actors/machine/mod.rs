@@ -4,11 +4,13 @@ pub mod arrange;
 pub mod backoff;
 pub mod cadence;
 pub mod coalesce;
+pub mod flights;
 pub mod hybrid_clock;
 pub mod intensity;
 pub mod made;
 pub mod merge;
 pub mod outbox;
+pub mod relations;
 pub mod schedule;
 
 /// A seeded source of chance, so that a run can be repeated (SplitMix64, Steele et al. 2014).

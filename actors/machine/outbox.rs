@@ -11,17 +11,21 @@ use std::time::Instant;
 use super::Chance;
 use super::arrange::arrange;
 use super::backoff::Backoff;
-use super::coalesce::{Coalesced, Relations, coalesce, unmixed};
+use super::coalesce::{Coalesced, coalesce, unmixed};
+use super::flights::Flights;
+use super::relations::Relations;
 use crate::limits::BATCH_BYTES;
 use crate::model::{
     Action, CollectionRules, Counts, Fault, FaultKind, Operation, Outgoing, RecordId, RemoteRow, Sequence, Verdict,
 };
+use crate::ports::Nature;
 use crate::writes::{Fate, Sent, Settlement};
 
 /// How far this round has read, and what it leaves alone. All of it may be forgotten at any time:
 /// sending an operation twice has no second effect.
 #[derive(Debug)]
 pub struct Outbox {
+    rules: Arc<[CollectionRules]>,
     relations: Relations,
     patience: Patience,
     chance: Chance,
@@ -64,7 +68,8 @@ impl Outbox {
     /// Nothing is out.
     pub fn new(rules: &[CollectionRules], patience: Patience, seed: u64) -> Self {
         Self {
-            relations: Relations::of(rules),
+            relations: Relations::of(rules, &[]),
+            rules: rules.into(),
             patience,
             chance: Chance::from_seed(seed),
             deferred: BTreeSet::new(),
@@ -135,9 +140,15 @@ impl Outbox {
         self.read_to = 0;
     }
 
-    /// Whether the server applies a transaction whole or not at all.
-    pub fn keep_transactions(&mut self, keeps: bool) {
-        self.keeps_transactions = keeps;
+    /// How the server takes operations.
+    pub fn suit(&mut self, nature: &Nature) {
+        self.keeps_transactions = nature.keeps_transactions;
+        self.relations = Relations::of(&self.rules, &nature.references);
+    }
+
+    /// Whether these may overtake what is on its way.
+    pub fn may_overtake(&self, window: &[Operation], flights: &Flights) -> bool {
+        flights.may_be_overtaken_by(window, &self.relations)
     }
 
     /// Takes over changed settings.
@@ -333,6 +344,7 @@ mod tests {
             base: None,
             base_version: None,
             attempts,
+            may_have_been_sent: false,
         }
     }
 
@@ -394,7 +406,7 @@ mod tests {
     #[test]
     fn h19_where_one_operation_waits_its_transaction_waits_and_what_stands_on_it() {
         let mut outbox = outbox();
-        outbox.keep_transactions(true);
+        outbox.suit(&Nature { keeps_transactions: true, ..Nature::PLAIN });
         let of = |sequence, transaction, key: &str| Operation {
             transaction,
             id: RecordId::new("notes", key),

@@ -11,9 +11,11 @@ use tidelock_testbed::{Project, ProjectOptions};
 use crate::figure::{Figure, Options, document, uuid};
 use crate::network::{bare_push, pulled, pushed};
 
-/// What the bare loop posts to: set-based, with no ledger, no versions and no triggers in its way.
+/// What the bare loop posts to: set-based, with no ledger and no versions, into a table like the other one before the kit
+/// came, with the trigger that the table has of its own.
 const BARE: &str = "
     create table public.bare (like public.bench including all);
+    create trigger touch before insert or update on public.bare for each row execute function public.touch_updated_at();
     create function public.bare_upsert(batch jsonb) returns void language sql as $$
       insert into public.bare select * from jsonb_populate_recordset(null::public.bare, batch)
       on conflict (id) do update set title = excluded.title, body = excluded.body

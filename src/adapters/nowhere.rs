@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
-use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
 
 /// No server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,7 +24,7 @@ impl Remote for Nowhere {
         ready(Pushed { verdicts: vec![Verdict::Failed(fault()); batch.len()] }).boxed()
     }
 
-    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>> {
+    fn nature(&self) -> BoxFuture<'_, Result<Nature, Fault>> {
         answer()
     }
 

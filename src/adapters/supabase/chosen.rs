@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
-use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::limits::BATCHES_AT_ONCE;
+use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, Verdict};
+use tidelock_actors::ports::{Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
 use tokio::sync::OnceCell;
 
 use super::kit::Kit;
@@ -28,7 +29,9 @@ pub struct KitOptions {
 pub struct Chosen {
     plain: Arc<Plain>,
     kit: Kit,
-    has_kit: OnceCell<bool>,
+    /// What the kit said when it was asked; nothing where there is none.
+    found: OnceCell<Option<Vec<Reference>>>,
+    is_required: bool,
     /// Whether the store was synced through a kit before.
     knew_kit: bool,
 }
@@ -40,35 +43,48 @@ fn lost() -> Fault {
     Fault::new(FaultKind::Replaced, words)
 }
 
+fn missing() -> Fault {
+    let words = "remote.mode = \"kit\", but the server has no kit; install it with: tidelock remote sql";
+    Fault::new(FaultKind::Schema, words)
+}
+
 impl Chosen {
     /// Prepares requests to a project. Nothing is sent.
     pub fn new(options: PlainOptions, kit: KitOptions) -> Result<Self, SetupError> {
         let plain = Arc::new(Plain::new(options)?);
-        let has_kit = OnceCell::new_with(kit.is_required.then_some(true));
         let knew_kit = kit.sender.server_epoch.is_some();
         let is_required = kit.is_required;
         let kit = Kit::new(plain.clone(), kit.sender, kit.compare_every);
         if is_required {
             kit.take_over();
         }
-        Ok(Self { plain, kit, has_kit, knew_kit })
+        Ok(Self { plain, kit, found: OnceCell::new(), is_required, knew_kit })
     }
 
     async fn kit(&self) -> Result<Option<&Kit>, Fault> {
-        let look = async || match self.kit.is_installed().await? {
-            true => {
+        match self.is_required {
+            true => Ok(Some(&self.kit)),
+            false => Ok(self.references().await?.map(|_| &self.kit)),
+        }
+    }
+
+    /// The references between collections, as the kit tells them; nothing where there is no kit.
+    async fn references(&self) -> Result<Option<&[Reference]>, Fault> {
+        let look = async || match self.kit.references().await? {
+            Some(references) => {
                 self.kit.take_over();
-                Ok(true)
+                Ok(Some(references))
             }
-            false if self.knew_kit => Err(lost()),
-            false => Ok(false),
+            None if self.is_required => Err(missing()),
+            None if self.knew_kit => Err(lost()),
+            None => Ok(None),
         };
-        let is_there = *self.has_kit.get_or_try_init(look).await?;
-        Ok(is_there.then_some(&self.kit))
+        Ok(self.found.get_or_try_init(look).await?.as_deref())
     }
 
     fn known_kit(&self) -> Option<&Kit> {
-        self.has_kit.get().copied().unwrap_or(false).then_some(&self.kit)
+        let is_there = self.is_required || self.found.get().is_some_and(Option::is_some);
+        is_there.then_some(&self.kit)
     }
 }
 
@@ -84,8 +100,18 @@ impl Remote for Chosen {
         .boxed()
     }
 
-    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>> {
-        async move { Ok(self.kit().await?.is_some()) }.boxed()
+    fn nature(&self) -> BoxFuture<'_, Result<Nature, Fault>> {
+        async move {
+            Ok(match self.references().await? {
+                Some(references) => Nature {
+                    keeps_transactions: true,
+                    batches_at_once: BATCHES_AT_ONCE,
+                    references: references.to_vec(),
+                },
+                None => Nature::PLAIN,
+            })
+        }
+        .boxed()
     }
 
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>> {

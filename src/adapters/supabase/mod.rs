@@ -46,7 +46,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use reqwest::Url;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
-use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
 
 pub use chosen::{Chosen, KitOptions, Sender};
 pub use describe::{ColumnDescription, Description, Reference, TableDescription};
@@ -137,8 +137,8 @@ impl Remote for Plain {
         async move { push::push(self, &batch).await }.boxed()
     }
 
-    fn keeps_transactions(&self) -> BoxFuture<'_, Result<bool, Fault>> {
-        ready(Ok(false)).boxed()
+    fn nature(&self) -> BoxFuture<'_, Result<Nature, Fault>> {
+        ready(Ok(Nature::PLAIN)).boxed()
     }
 
     fn pull(&self, have: Checkpoints, request: PullRequest) -> BoxFuture<'_, Result<Pulled, Fault>> {

@@ -183,6 +183,7 @@ mod tests {
             base: Some(Document::parse(r#"{"a":1,"b":1}"#).unwrap()),
             base_version: Some("v1".into()),
             attempts: 0,
+            may_have_been_sent: false,
         }
     }
 

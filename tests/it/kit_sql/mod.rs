@@ -98,9 +98,9 @@ impl Caller {
         self.changes(None, &json!([]), 1).await["snapshot"].as_str().unwrap().to_owned()
     }
 
-    /// What `tidelock_push` answers to a batch of this device.
+    /// What `tidelock_push` answers to a batch of this device, with every verdict in full.
     pub async fn push(&self, batch: &Value) -> Value {
-        serde_json::from_str(&self.value(&push_sql(batch)).await).unwrap()
+        in_full(serde_json::from_str(&self.value(&push_sql(batch)).await).unwrap())
     }
 
     /// The verdicts' kinds, with the code of those refused.
@@ -111,6 +111,17 @@ impl Caller {
 
 pub fn push_sql(batch: &Value) -> String {
     format!("select tidelock_push('device', 'epoch', {})", quoted(batch))
+}
+
+/// With what is shared in place of the numbers that stand for it.
+pub fn in_full(mut answer: Value) -> Value {
+    let shared = answer["shared"].take();
+    for verdict in answer["verdicts"].as_array_mut().unwrap() {
+        if let Some(place) = verdict.as_u64() {
+            *verdict = shared[place as usize].clone();
+        }
+    }
+    answer
 }
 
 pub fn kinds(answer: &Value) -> Vec<String> {

@@ -76,6 +76,7 @@ fn operation(collection: &str, key: &str, action: Action, patch: &str) -> Outgoi
         base: None,
         base_version: None,
         attempts: 0,
+        may_have_been_sent: false,
     }
 }
 

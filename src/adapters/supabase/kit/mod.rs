@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::value::RawValue;
-use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, RemoteRow, Version};
+use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, RemoteRow, Version};
 use tidelock_actors::ports::{PullRequest, Pulled, Pushed, Remote};
 
 use super::Plain;
@@ -90,14 +90,18 @@ impl Kit {
         changes::pull(self, have, request).await
     }
 
-    /// Whether the server has the kit: asks for no changes of no collections.
-    pub async fn is_installed(&self) -> Result<bool, Fault> {
-        match self.call("tidelock_changes", r#"{"collections":[]}"#.to_owned()).await {
-            Ok(_) => Ok(true),
-            // The second is what a server says that has not looked at the schema since the kit was taken away.
-            Err(fault) if matches!(fault.code.as_deref(), Some("PGRST202" | "42883")) => Ok(false),
-            Err(fault) => Err(fault),
-        }
+    /// The references between the collections' tables; nothing where the server has no kit.
+    pub async fn references(&self) -> Result<Option<Vec<Reference>>, Fault> {
+        let tables: Vec<&Table> = self.plain.tables.values().collect();
+        let names: Vec<&str> = tables.iter().map(|table| table.rules.table.as_str()).collect();
+        let Some(description) = self.plain.describe(&names).await? else { return Ok(None) };
+        let references = tables.iter().zip(&description.tables).flat_map(|(child, described)| {
+            let parents = |parent: &&Table| described.references.iter().any(|one| one.is_to(&parent.rules.table));
+            let named =
+                |parent: &Table| Reference { child: child.rules.name.clone(), parent: parent.rules.name.clone() };
+            tables.iter().copied().filter(parents).map(named)
+        });
+        Ok(Some(references.collect()))
     }
 
     /// Rows by key, within the collection's filter.

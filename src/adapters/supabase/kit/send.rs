@@ -22,12 +22,27 @@ struct Answer<'a> {
     epoch: String,
     version: String,
     alone: bool,
+    /// A word an operation; a number stands for the one at that place of `shared`.
     #[serde(borrow)]
-    verdicts: Vec<Word<'a>>,
+    verdicts: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    shared: Vec<&'a RawValue>,
+}
+
+impl<'a> Answer<'a> {
+    fn words(&self) -> Option<Vec<Word<'a>>> {
+        let read = |word: &&'a RawValue| serde_json::from_str::<Word<'a>>(word.get()).ok();
+        let shared: Vec<Word<'a>> = self.shared.iter().map(read).collect::<Option<_>>()?;
+        let word = |verdict: &&'a RawValue| match verdict.get().parse::<usize>() {
+            Ok(place) => shared.get(place).cloned(),
+            Err(_) => read(verdict),
+        };
+        self.verdicts.iter().map(word).collect()
+    }
 }
 
 /// What became of one operation.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Word<'a> {
     verdict: &'a str,
     #[serde(default)]
@@ -61,9 +76,13 @@ pub(super) async fn push(kit: &Kit, batch: &[Outgoing]) -> Pushed {
         }
     }
     let mut parts: Vec<Vec<usize>> = vec![(0..batch.len()).filter(|at| !unknown.contains(&groups[*at])).collect()];
+    let mut is_again = batch.iter().any(|outgoing| outgoing.may_have_been_sent);
     while let Some(part) = parts.pop() {
         let some: Vec<_> = part.iter().map(|at| (groups[*at], &batch[*at])).collect();
-        match send(kit, &some).await {
+        let sent = send(kit, &some, is_again).await;
+        // What was in a request that failed may have taken effect.
+        is_again = true;
+        match sent {
             Ok(answered) => part.into_iter().zip(answered).for_each(|(at, verdict)| verdicts[at] = verdict),
             Err(fault) => match halves(&part, &groups).filter(|_| fault::may_concern_one_row(&fault)) {
                 Some((first, second)) => parts.extend([second, first]),
@@ -86,14 +105,15 @@ fn halves(part: &[usize], groups: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> 
     (names.len() > 1).then_some(halves)
 }
 
-async fn send(kit: &Kit, part: &[(usize, &Outgoing)]) -> Result<Vec<Verdict>, Fault> {
+async fn send(kit: &Kit, part: &[(usize, &Outgoing)], again: bool) -> Result<Vec<Verdict>, Fault> {
     if part.is_empty() {
         return Ok(Vec::new());
     }
-    let sent = kit.call("tidelock_push", body(kit, part)?).await?;
-    let answer: Answer<'_> = serde_json::from_slice(&sent.body)
-        .ok()
-        .filter(|answer: &Answer<'_>| answer.verdicts.len() == part.len())
+    let sent = kit.call("tidelock_push", body(kit, part, again)?).await?;
+    let answer = serde_json::from_slice::<Answer<'_>>(&sent.body).ok();
+    let (answer, words) = answer
+        .and_then(|answer| answer.words().map(|words| (answer, words)))
+        .filter(|(_, words)| words.len() == part.len())
         .ok_or_else(|| fault::not_json(sent.status, &sent.body))?;
     let is_known_whole = answer.alone && part.iter().all(|(_, outgoing)| kit.tells_all_of(outgoing));
     if is_known_whole && let Ok(transaction) = answer.version.parse() {
@@ -101,7 +121,7 @@ async fn send(kit: &Kit, part: &[(usize, &Outgoing)]) -> Result<Vec<Verdict>, Fa
     }
     let mut verdicts = Vec::with_capacity(part.len());
     let mut again: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
-    for (at, ((_, outgoing), word)) in part.iter().zip(&answer.verdicts).enumerate() {
+    for (at, ((_, outgoing), word)) in part.iter().zip(&words).enumerate() {
         if word.again && outgoing.action != Action::Delete {
             again.entry(outgoing.id.collection.clone()).or_default().push(at);
         }
@@ -202,10 +222,10 @@ impl Kit {
     }
 }
 
-fn body(kit: &Kit, part: &[(usize, &Outgoing)]) -> Result<String, Fault> {
+fn body(kit: &Kit, part: &[(usize, &Outgoing)], again: bool) -> Result<String, Fault> {
     let text = |value: &str| json!(value).to_string();
     let mut body = format!(
-        r#"{{"client":{},"epoch":{},"server":{},"batch":["#,
+        r#"{{"client":{},"epoch":{},"server":{},"again":{again},"batch":["#,
         text(&kit.identity.client),
         text(&kit.identity.epoch),
         json!(kit.epoch()),
@@ -277,6 +297,7 @@ mod tests {
             base: None,
             base_version: None,
             attempts: 0,
+            may_have_been_sent: false,
         }
     }
 
