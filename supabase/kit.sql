@@ -717,8 +717,9 @@ create or replace function public.tidelock_push(
   client text, epoch text, batch jsonb, server text default null, again boolean default true
 ) returns jsonb
 language plpgsql set search_path = public, extensions, pg_temp
--- Rows are looked up by their keys, and compiling a query would cost more than all of it.
-set random_page_cost = 1.1 set jit = off
+-- Rows are looked up by their keys, and compiling a query would cost more than all of it; so would planning each anew
+-- around a whole batch.
+set random_page_cost = 1.1 set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   operations tidelock.operation[];
