@@ -30,6 +30,8 @@ pub struct RemoteSettings {
     pub timeout: Duration,
     /// Whether answers may come compressed.
     pub compress: bool,
+    /// Whether requests go compressed, where the gateway takes them so.
+    pub compress_requests: bool,
 }
 
 /// How to talk to the server.

@@ -49,6 +49,7 @@ pub(super) fn remote(
         token,
         timeout: config.remote.timeout,
         compress: config.remote.compress,
+        compress_requests: config.remote.compress_requests,
         collections: rules.to_vec(),
         overlap: config.sync.overlap,
         page_rows: PAGE_ROWS,

@@ -1,6 +1,7 @@
 // The HTTP side: what happens to a request before lite sees it, and to the answer after.
 
 import { createServer } from 'node:http';
+import { gunzipSync } from 'node:zlib';
 import { withinRequest } from './context.mjs';
 import { answerOfStaleConnection, mendAnswer, refuse } from './errors.mjs';
 import { protectNumbers } from './numbers.mjs';
@@ -44,13 +45,16 @@ export function listen(app, database, options) {
 async function readBody(incoming) {
   const chunks = [];
   for await (const chunk of incoming) chunks.push(chunk);
-  return chunks.length > 0 ? Buffer.concat(chunks).toString('utf8') : undefined;
+  if (chunks.length === 0) return undefined;
+  const body = Buffer.concat(chunks);
+  // As some gateways do; PostgREST alone would refuse it.
+  return (incoming.headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body).toString('utf8');
 }
 
 async function mendRequest(incoming, body, options) {
   const headers = new Headers();
   for (let i = 0; i < incoming.rawHeaders.length; i += 2)
-    if (!/^(connection|keep-alive|transfer-encoding|content-length|expect)$/i.test(incoming.rawHeaders[i]))
+    if (!/^(connection|keep-alive|transfer-encoding|content-length|content-encoding|expect)$/i.test(incoming.rawHeaders[i]))
       headers.append(incoming.rawHeaders[i], incoming.rawHeaders[i + 1]);
   await forgiveSkew(headers, options.jwt_secret);
   ignoreTransactionPreference(headers);

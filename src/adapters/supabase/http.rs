@@ -14,6 +14,7 @@ use reqwest::{Client, Method, Response, Url};
 use tidelock_actors::model::{Fault, FaultKind};
 
 use super::fault::{self, Refusal};
+use super::packing::Packing;
 use super::server_clock::ServerClock;
 use super::{PlainOptions, SetupError};
 
@@ -43,6 +44,7 @@ pub(super) struct Link {
     timeout: Duration,
     requests: AtomicU64,
     clock: ServerClock,
+    packing: Packing,
 }
 
 /// What is asked.
@@ -90,6 +92,7 @@ impl Link {
         let client = Client::builder()
             .default_headers(headers)
             .gzip(options.compress)
+            .brotli(options.compress)
             .zstd(options.compress)
             .connect_timeout(CONNECT_DEADLINE.min(options.timeout))
             .read_timeout(options.timeout)
@@ -108,6 +111,7 @@ impl Link {
             timeout: options.timeout,
             requests: AtomicU64::new(0),
             clock: ServerClock::default(),
+            packing: Packing::new(options.compress_requests),
         })
     }
 
@@ -129,17 +133,41 @@ impl Link {
     /// Sends and reads. Everything but 2xx is a fault; so is an answer that does not begin, or stops, for as long as
     /// the deadline.
     pub async fn send(&self, question: Question<'_>) -> Result<Answer, Fault> {
-        let request = self.request(question)?;
+        let Some(packed) = question.body.as_deref().and_then(|body| self.packing.pack(body)) else {
+            return self.send_as_it_is(question).await;
+        };
+        let mut request = self.request(&question)?;
+        request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        *request.body_mut() = Some(packed.into());
+        match self.exchange_in_time(request).await {
+            // Perhaps it is the request itself that is refused: then it is refused again.
+            Err(fault) if matches!(fault.status, Some(400 | 415)) => {
+                let answer = self.send_as_it_is(question).await?;
+                self.packing.give_up();
+                Ok(answer)
+            }
+            answered => answered,
+        }
+    }
+
+    async fn send_as_it_is(&self, question: Question<'_>) -> Result<Answer, Fault> {
+        let mut request = self.request(&question)?;
+        *request.body_mut() = question.body.map(Into::into);
+        self.exchange_in_time(request).await
+    }
+
+    async fn exchange_in_time(&self, request: reqwest::Request) -> Result<Answer, Fault> {
         within(self.timeout.saturating_mul(PATIENCE), self.exchange(request)).await?
     }
 
-    fn request(&self, question: Question<'_>) -> Result<reqwest::Request, Fault> {
+    /// All but the body.
+    fn request(&self, question: &Question<'_>) -> Result<reqwest::Request, Fault> {
         let is_read = question.method == Method::GET;
         // The token is put on now: operations are kept, requests are not.
         let token = (self.token)();
         let mut builder = self
             .client
-            .request(question.method, format!("{}{}", self.origin, question.line))
+            .request(question.method.clone(), format!("{}{}", self.origin, question.line))
             .bearer_auth(token.as_deref().unwrap_or(&self.key));
         if let Some(schema) = question.schema {
             builder = builder.header(if is_read { ACCEPT_PROFILE } else { CONTENT_PROFILE }, schema);
@@ -147,8 +175,8 @@ impl Link {
         if let Some(prefer) = question.prefer {
             builder = builder.header(PREFER, prefer);
         }
-        if let Some(body) = question.body {
-            builder = builder.header(header::CONTENT_TYPE, "application/json").body(body);
+        if question.body.is_some() {
+            builder = builder.header(header::CONTENT_TYPE, "application/json");
         }
         builder.build().map_err(|error| Fault::new(FaultKind::Doubtful, error.without_url().to_string()))
     }

@@ -23,6 +23,7 @@ mod http;
 mod installation;
 mod kit;
 mod listing;
+mod packing;
 mod place;
 mod pull;
 mod push;
@@ -68,8 +69,10 @@ pub struct PlainOptions {
     pub token: TokenSource,
     /// How long an answer may take to begin, and then to go on.
     pub timeout: Duration,
-    /// Whether answers may come compressed (gzip, zstd).
+    /// Whether answers may come compressed (gzip, brotli, zstd).
     pub compress: bool,
+    /// Whether requests go compressed (gzip), as long as the gateway takes them.
+    pub compress_requests: bool,
     /// All collections.
     pub collections: Vec<CollectionRules>,
     /// How far back a pull looks for transactions that committed late.

@@ -37,6 +37,7 @@ pub(super) fn options(collections: Vec<CollectionRules>) -> PlainOptions {
         token: Arc::new(|| None),
         timeout: Duration::from_secs(5),
         compress: true,
+        compress_requests: false,
         collections,
         overlap: Duration::from_secs(60),
         page_rows: 1_000,

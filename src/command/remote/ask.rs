@@ -20,6 +20,7 @@ pub async fn describe(config: &Config, tables: &[&str]) -> Result<Option<Descrip
         token: Arc::new(move || token.as_ref().map(|token| token.expose_secret().to_owned())),
         timeout: config.remote.timeout,
         compress: config.remote.compress,
+        compress_requests: config.remote.compress_requests,
         collections: Vec::new(),
         overlap: config.sync.overlap,
         page_rows: tidelock_actors::limits::PAGE_ROWS,

@@ -118,19 +118,6 @@ fn remote_at(url: String) -> Plain {
     Plain::new(options_at(url)).unwrap()
 }
 
-fn options_at(url: String) -> PlainOptions {
-    PlainOptions {
-        url,
-        publishable_key: "key".into(),
-        token: Arc::new(|| None),
-        timeout: Duration::from_secs(5),
-        compress: true,
-        collections: vec![rules("tasks"), rules("notes")],
-        overlap: Duration::from_secs(60),
-        page_rows: 1_000,
-    }
-}
-
 #[tokio::test]
 async fn an_answer_that_is_cut_tells_nothing() {
     let remote = remote_at(canned("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{\"id\"".into()).await);

@@ -1,6 +1,7 @@
 //! The plain mode's `Remote` against the real backend: what the port promises, request by request.
 
 mod faults;
+mod packing;
 mod pull;
 mod push;
 
@@ -40,7 +41,23 @@ fn options(project: &Project, collections: Vec<CollectionRules>) -> PlainOptions
         token: Arc::new(|| None),
         timeout: Duration::from_secs(20),
         compress: true,
+        compress_requests: false,
         collections,
+        overlap: Duration::from_secs(60),
+        page_rows: 1_000,
+    }
+}
+
+/// Options for an address without a project.
+fn options_at(url: String) -> PlainOptions {
+    PlainOptions {
+        url,
+        publishable_key: "key".into(),
+        token: Arc::new(|| None),
+        timeout: Duration::from_secs(5),
+        compress: true,
+        compress_requests: false,
+        collections: vec![rules("tasks"), rules("notes")],
         overlap: Duration::from_secs(60),
         page_rows: 1_000,
     }
