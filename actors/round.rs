@@ -147,7 +147,9 @@ impl Progress<'_> {
         if round.task.push {
             self.push(round).await?;
         }
-        let conflicts_before = self.report.conflicts;
+        // Where a transaction waited for a decision on one of its records, it waits for the next push as a whole.
+        let is_resolved_later = round.task.push && in_time(self.crew.remote.keeps_transactions()).await??;
+        let conflicts_before = if is_resolved_later { 0 } else { self.report.conflicts };
         if round.task.pull {
             self.pull(round).await?;
         }
@@ -155,7 +157,7 @@ impl Progress<'_> {
             self.find_deletions(round).await?;
             self.crew.remote.listed();
         }
-        // What the pull made the resolver decide may have to be sent.
+        // What the resolver has decided may have to be sent.
         if round.task.push && self.report.conflicts > conflicts_before {
             self.push(round).await?;
         }
@@ -186,7 +188,7 @@ impl Progress<'_> {
     /// before it is settled and the next one is leased; batches themselves go one after another.
     async fn push(&mut self, round: Round) -> Result<(), Cut> {
         let keeps_transactions = in_time(self.crew.remote.keeps_transactions()).await??;
-        self.crew.queue.ask_soon(BeginRound { keeps_transactions }).await?;
+        self.crew.queue.ask_soon(BeginRound { keeps_transactions }).await??;
         let (mut limit, mut ends) = (round.batch_size, 0);
         let mut answered: Answered = Vec::new();
         let mut leased = self.lease(limit, BTreeSet::new()).await?;

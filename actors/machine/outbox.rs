@@ -135,6 +135,11 @@ impl Outbox {
         self.read_to = 0;
     }
 
+    /// Whether a transaction waits whole where one of its operations has to.
+    pub fn keeps_transactions(&self) -> bool {
+        self.keeps_transactions
+    }
+
     /// Whether the server applies a transaction whole or not at all.
     pub fn keep_transactions(&mut self, keeps: bool) {
         self.keeps_transactions = keeps;
