@@ -24,3 +24,4 @@ mod selective_sync;
 mod storm;
 mod support;
 mod two_devices;
+mod whole_transactions;
