@@ -208,7 +208,7 @@ impl Outbox {
             FaultKind::Transient if self.is_to_blame(&outgoing.id, &fault) => {
                 Reading::Settle(self.charge(outgoing, fault, now))
             }
-            FaultKind::Transient | FaultKind::Unauthorized | FaultKind::Replaced => {
+            FaultKind::Transient | FaultKind::Unauthorized | FaultKind::Replaced | FaultKind::Behind => {
                 self.deferred.insert(outgoing.id);
                 Reading::Later(fault)
             }
