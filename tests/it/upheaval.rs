@@ -204,10 +204,12 @@ async fn h35_a_table_with_another_name_pauses_its_collection_until_either_side_f
     assert_equal(&device.records("notes").await, &world.rows("notes").await, "notes");
     // Or the configuration follows: the table is attached as it was, by whatever name.
     world.project.sql("alter table notes rename to memos; delete from memos where id = 'a'").await.unwrap();
-    world.project.stop_server().unwrap();
-    world.project.start_server().await.unwrap();
     device.save("notes", "b", r#"{"body":"4"}"#).await;
     let device = reopened(device, |text| text.replace(r#"table = "notes""#, r#"table = "memos""#), &world).await;
+    // The server's API has not noticed yet, so keys cannot be compared; that is made up for later.
+    device.sync().await;
+    world.project.stop_server().unwrap();
+    world.project.start_server().await.unwrap();
     device.sync_until_settled().await;
     assert_eq!(world.value("select string_agg(id || body, ' ' order by id) from memos").await, "b4 c3");
     assert_equal(&device.records("notes").await, &world.rows("memos").await, "memos");

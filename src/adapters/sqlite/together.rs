@@ -220,3 +220,160 @@ fn saved_together(leader: &Leader) -> Fault {
     };
     Fault::new(FaultKind::Ordering, format!("was saved together with operation {sequence} on {id}, {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::{World, document, id, refusal, row, said};
+    use tidelock_actors::model::{Change, Outcome};
+    use tidelock_actors::writes::{Choice, Fate, Write, Written};
+
+    /// A server that keeps transactions.
+    fn world() -> World {
+        let mut world = World::new();
+        world.keep_transactions();
+        world
+    }
+
+    fn together(world: &mut World, saves: &[(&str, &str)]) {
+        let saves = saves.iter().map(|(place, text)| (id(place), Change::Save(document(text)))).collect();
+        world.change(saves).unwrap();
+    }
+
+    /// Sequence, transaction and place of what is to be sent.
+    fn to_send(world: &World) -> Vec<String> {
+        world.pending().iter().map(|one| format!("{} of {} {}", one.sequence, one.transaction, one.id)).collect()
+    }
+
+    fn moved(written: Written) -> u64 {
+        match written {
+            Written::Moved { count, .. } => count,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn p4_what_is_parked_takes_its_transaction_along_and_that_what_comes_after_it() {
+        let mut world = world();
+        together(&mut world, &[("notes/a", "{}"), ("projects/p", "{}"), ("notes/b", "{}")]);
+        together(&mut world, &[("tasks/t", r#"{"project":"p"}"#), ("notes/c", "{}")]);
+        together(&mut world, &[("notes/b", r#"{"n":2}"#), ("notes/d", "{}")]);
+        together(&mut world, &[("notes/e", "{}"), ("notes/f", "{}")]);
+        assert_eq!(world.park("notes/a", &[1]), 7);
+        assert_eq!(to_send(&world), ["8 of 8 notes/e", "9 of 8 notes/f"]);
+        let cause = world.operations()[2].cause.clone().unwrap();
+        assert_eq!(cause.message, "was saved together with operation 1 on notes/a, which is set aside");
+        assert_eq!(world.operations()[2].depends_on, Some(1));
+        world.assert_healthy();
+
+        // One of them brings all of its transaction back, and what stands on the same records; the child waits on.
+        let moved = world.commit(Write::Redrive(vec![2])).unwrap();
+        assert_eq!(moved, Written::Moved { count: 5, changed: vec![] });
+        assert_eq!(
+            to_send(&world)[2..],
+            ["10 of 10 notes/a", "11 of 10 projects/p", "12 of 10 notes/b", "13 of 13 notes/b", "14 of 13 notes/d"]
+        );
+        world.applied("projects/p", &[11], "v1");
+        assert_eq!(to_send(&world)[6..], ["15 of 15 tasks/t", "16 of 15 notes/c"], "the child's transaction is whole");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn p4_a_child_of_a_parked_record_is_parked_with_its_transaction() {
+        let mut world = world();
+        world.save("projects/p", "{}");
+        together(&mut world, &[("notes/a", "{}"), ("notes/b", "{}")]);
+        world.park("projects/p", &[1]);
+        let parked = world.settle("notes/b", &[3], Fate::Dependent(refusal("23503"), 1));
+        assert_eq!(parked, Written::Settled { parked: 2, changed: vec![] });
+        assert_eq!(to_send(&world), [""; 0]);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn p4_an_edit_of_one_parked_record_puts_all_into_its_own_transaction() {
+        let mut world = world();
+        together(&mut world, &[("notes/a", "{}"), ("notes/b", "{}")]);
+        world.park("notes/a", &[1]);
+        together(&mut world, &[("notes/b", r#"{"n":2}"#), ("notes/c", "{}")]);
+        assert_eq!(to_send(&world), ["3 of 3 notes/a", "4 of 3 notes/b", "5 of 3 notes/b", "6 of 3 notes/c"]);
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn p4_giving_one_up_gives_up_its_transaction_and_what_stands_on_that_but_nothing_before_it() {
+        let mut world = world();
+        together(&mut world, &[("notes/a", "{}"), ("notes/b", "{}")]);
+        together(&mut world, &[("notes/b", r#"{"n":2}"#), ("notes/c", "{}")]);
+        world.park("notes/a", &[1]);
+        assert_eq!(moved(world.commit(Write::DiscardAlone(vec![4])).unwrap()), 1);
+        assert_eq!(world.operations().len(), 3);
+        assert_eq!(moved(world.commit(Write::Discard(vec![3])).unwrap()), 1, "what is left of it");
+        together(&mut world, &[("notes/b", r#"{"n":3}"#), ("notes/d", "{}")]);
+        assert_eq!(world.operations().len(), 4);
+        let first = world.operations()[0].id;
+        assert_eq!(moved(world.commit(Write::Discard(vec![first])).unwrap()), 4);
+        assert_eq!((world.get("notes/a"), world.get("notes/d")), (None, None));
+        world.assert_healthy();
+    }
+
+    /// Two notes that the server has, both changed here together; the server has changed `a` as well.
+    fn contested(world: &mut World) {
+        world.take(vec![row("notes/a", r#"{"id":"a","n":1}"#, "v1"), row("notes/b", r#"{"id":"b","n":1}"#, "v1")]);
+        together(world, &[("notes/b", r#"{"n":2}"#), ("notes/a", r#"{"n":2}"#), ("notes/c", "{}")]);
+    }
+
+    #[test]
+    fn p4_with_one_held_the_others_wait_and_go_with_it_when_it_is_decided() {
+        for (choice, expected) in [
+            (
+                Choice::Local,
+                &["6 of 6 notes/b", "7 of 6 notes/a", "8 of 6 notes/c", "9 of 6 notes/c", "10 of 6 notes/d"][..],
+            ),
+            (Choice::Remote, &["6 of 6 notes/b", "7 of 6 notes/c", "8 of 8 notes/c", "9 of 8 notes/d"]),
+        ] {
+            let mut world = world();
+            contested(&mut world);
+            world.decide(row("notes/a", r#"{"id":"a","n":7}"#, "v2"), Outcome::Hold);
+            assert_eq!(to_send(&world), [""; 0]);
+            assert_eq!((world.counts("notes").2, world.counts("notes").3), (2, 1));
+            together(&mut world, &[("notes/c", r#"{"n":2}"#), ("notes/d", "{}")]);
+            assert_eq!(to_send(&world), [""; 0], "an edit is no decision");
+            for write in [Write::Redrive(vec![1]), Write::Discard(vec![1])] {
+                let refused = said(world.commit(write));
+                assert!(refused.contains("decide the conflict"), "{refused}");
+            }
+            assert_eq!(moved(world.commit(Write::Redrive(vec![])).unwrap()), 0);
+            world.assert_healthy();
+            world.commit(Write::Decide { conflict: 1, choice }).unwrap();
+            assert_eq!(to_send(&world), expected);
+            world.assert_healthy();
+        }
+    }
+
+    #[test]
+    fn p4_two_conflicts_of_one_transaction_are_both_waited_for() {
+        let mut world = world();
+        contested(&mut world);
+        world.decide(row("notes/a", r#"{"id":"a","n":7}"#, "v2"), Outcome::Hold);
+        world.decide(row("notes/b", r#"{"id":"b","n":7}"#, "v2"), Outcome::Hold);
+        world.commit(Write::Decide { conflict: 1, choice: Choice::Local }).unwrap();
+        assert_eq!(to_send(&world), [""; 0]);
+        world.assert_healthy();
+        world.commit(Write::Decide { conflict: 2, choice: Choice::Local }).unwrap();
+        let transactions: Vec<i64> = world.pending().iter().map(|one| one.transaction).collect();
+        assert_eq!(transactions.len(), 3);
+        assert!(transactions.iter().all(|transaction| *transaction == transactions[0]), "{transactions:?}");
+        world.assert_healthy();
+    }
+
+    #[test]
+    fn p4_what_is_kept_goes_with_its_transaction_and_what_is_not_leaves_it() {
+        let mut world = world();
+        contested(&mut world);
+        world.decide(row("notes/a", r#"{"id":"a","n":7}"#, "v2"), Outcome::Keep(Some(document(r#"{"id":"a","n":2}"#))));
+        assert_eq!(to_send(&world), ["4 of 4 notes/b", "5 of 4 notes/a", "6 of 4 notes/c"]);
+        world.decide(row("notes/b", r#"{"id":"b","n":7}"#, "v2"), Outcome::TakeRemote);
+        assert_eq!(to_send(&world), ["5 of 4 notes/a", "6 of 4 notes/c"]);
+        world.assert_healthy();
+    }
+}

@@ -1,10 +1,15 @@
 //! What was saved together takes effect together or waits together, through every turn that a queue can take (P4).
 
+mod drawn;
+
 use std::collections::BTreeSet;
 
 use tidelock::adapters::sqlite::{OperationState, QueueFilter, QueuedOperation};
 use tidelock::{Choice, Config, Document, SyncRequest, Tidelock};
 
+use serde_json::json;
+
+use crate::command_line::Desk;
 use crate::support::{Device, World, assert_equal, uuid};
 
 async fn queue(device: &Device) -> Vec<QueuedOperation> {
@@ -255,6 +260,30 @@ async fn a_transaction_that_always_takes_too_long_is_set_aside_while_others_go_t
     device.tidelock.redrive(vec![]).await.unwrap();
     device.sync_until_settled().await;
     assert_eq!(world.value("select count(*) from tasks").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_says_how_many_went_with_the_one_that_was_named() {
+    let world = strict().await;
+    let device = world.device("here");
+    for number in 1..=3 {
+        let (note, task) = (format!("n{number}"), uuid(number));
+        save_together(&device, &[("notes", &note, "{}"), ("tasks", &task, r#"{"n":1000}"#)]).await;
+    }
+    device.sync().await;
+    device.tidelock.shutdown().await;
+    let desk = Desk::with(&world.config_text(&device.directory, "auto = false"));
+    for (command, expected) in [
+        (&["queue", "discard", "--only"][..], json!({ "discarded": 1 })),
+        (&["queue", "discard"], json!({ "discarded": 1 })),
+        (&["queue", "discard"], json!({ "discarded": 2 })),
+        (&["queue", "redrive"], json!({ "redriven": 2 })),
+    ] {
+        let queue = desk.json(&["queue", "list", "--state", "parked"]);
+        let id = &queue[0]["id"];
+        assert_eq!(desk.json(&[command, &[&id.to_string()]].concat()), expected, "{command:?} {id}");
+    }
+    assert_eq!(desk.json(&["queue", "list"]).as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
