@@ -261,6 +261,9 @@ pub enum FaultKind {
     /// The server is another one than the store knows, or an earlier state of it: nothing moves until somebody accepts
     /// it (H40).
     Replaced,
+    /// This device was away for longer than the server remembers deletions: it learns what is there before it sends
+    /// anything (H30).
+    Behind,
 }
 
 /// A failure with everything that somebody needs to understand it.
@@ -292,7 +295,7 @@ impl Fault {
     pub fn concerns_everything(&self) -> bool {
         match self.kind {
             FaultKind::Transient => !self.is_of_one_statement(),
-            FaultKind::Unauthorized | FaultKind::Replaced => true,
+            FaultKind::Unauthorized | FaultKind::Replaced | FaultKind::Behind => true,
             FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => false,
         }
     }

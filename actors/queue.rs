@@ -25,9 +25,13 @@ use crate::writes::{Fate, Observation, Settlement, Write, Written};
 /// The checkpoint that says what was leased together. No collection has such a name.
 const BOUNDARIES: &str = "leased together";
 
+/// The checkpoint that says whether the server, as it was last met, applies a transaction whole or not at all: `yes` or
+/// `no`. No collection has such a name.
+pub const KEEPS_TRANSACTIONS: &str = "keeps transactions";
+
 /// A new round begins: earlier leases have ended.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), QueueError>")]
 pub struct BeginRound {
     /// How the server takes operations.
     pub nature: Nature,
@@ -95,7 +99,7 @@ pub struct Configure {
     pub patience: Patience,
 }
 
-/// Puts parked operations back to the end of the queue; none named means all.
+/// Puts parked operations back to the end of the queue, with their whole transactions; none named means all.
 #[derive(Message)]
 #[rtype(result = "Result<u64, QueueError>")]
 pub struct Redrive(pub Vec<Sequence>);
@@ -103,7 +107,12 @@ pub struct Redrive(pub Vec<Sequence>);
 /// Gives parked operations up; none named means all.
 #[derive(Message)]
 #[rtype(result = "Result<u64, QueueError>")]
-pub struct Discard(pub Vec<Sequence>);
+pub struct Discard {
+    /// Which.
+    pub named: Vec<Sequence>,
+    /// Whether the rest of their transactions stays.
+    pub alone: bool,
+}
 
 /// Why the queue could not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,7 +147,10 @@ impl Queue {
     /// Nothing is leased before it is known what was leased together earlier.
     fn resume(&self, context: &mut Context<Self>) {
         context.wait(self.reader.checkpoints().into_actor(self).map(|checkpoints, queue, _| match checkpoints {
-            Ok(checkpoints) => queue.outbox.resume(checkpoints.get(BOUNDARIES).map_or("", String::as_str)),
+            Ok(checkpoints) => {
+                queue.outbox.resume(checkpoints.get(BOUNDARIES).map_or("", String::as_str));
+                queue.outbox.keep_transactions(checkpoints.get(KEEPS_TRANSACTIONS).is_some_and(|keeps| keeps == "yes"));
+            }
             Err(error) => panic!("the queue's boundaries could not be read: {error}"),
         }));
     }
@@ -213,9 +225,9 @@ impl Queue {
     }
 }
 
-/// What was leased together must be known after a crash, so it is durable before it is sent.
-async fn write_down(storage: &Peer<Storage>, boundaries: String) -> Result<(), QueueError> {
-    let checkpoints = [(BOUNDARIES.to_owned(), boundaries)].into();
+/// Makes durable what has to be known after a crash, or by the store.
+async fn write_down(storage: &Peer<Storage>, name: &str, text: String) -> Result<(), QueueError> {
+    let checkpoints = [(name.to_owned(), text)].into();
     storage.ask_soon(Perform(Write::Observe(Observation { checkpoints, ..Observation::default() }))).await??;
     Ok(())
 }
@@ -264,11 +276,19 @@ impl Supervised for Queue {
 }
 
 impl Handler<BeginRound> for Queue {
-    type Result = ();
+    type Result = AtomicResponse<Self, Result<(), QueueError>>;
 
-    fn handle(&mut self, round: BeginRound, _: &mut Self::Context) {
-        self.outbox.suit(&round.nature);
-        self.outbox.begin_round(now());
+    fn handle(&mut self, round: BeginRound, _: &mut Self::Context) -> Self::Result {
+        let (storage, keeps) = (self.storage.clone(), round.nature.keeps_transactions);
+        let is_news = self.outbox.keeps_transactions() != keeps;
+        let noted = async move {
+            let word = if keeps { "yes" } else { "no" };
+            if is_news { write_down(&storage, KEEPS_TRANSACTIONS, word.to_owned()).await } else { Ok(()) }
+        };
+        AtomicResponse::new(Box::pin(noted.into_actor(self).map(move |noted, queue, _| {
+            queue.outbox.begin_round(now());
+            noted.map(|()| queue.outbox.suit(&round.nature))
+        })))
     }
 }
 
@@ -286,7 +306,7 @@ impl Handler<Lease> for Queue {
             async move {
                 let Window { batch, boundaries, is_last, may_overtake, may_have_been_sent } = leased?;
                 if let Some(boundaries) = boundaries {
-                    write_down(&storage, boundaries).await?;
+                    write_down(&storage, BOUNDARIES, boundaries).await?;
                 }
                 let (to_send, cancelled_out): (Vec<_>, Vec<_>) =
                     batch.into_iter().partition(|one| one.action.is_some());
@@ -364,7 +384,8 @@ impl Handler<Discard> for Queue {
     type Result = ResponseFuture<Result<u64, QueueError>>;
 
     fn handle(&mut self, discard: Discard, _: &mut Self::Context) -> Self::Result {
-        self.move_parked(Write::Discard(discard.0))
+        let Discard { named, alone } = discard;
+        self.move_parked(if alone { Write::DiscardAlone(named) } else { Write::Discard(named) })
     }
 }
 

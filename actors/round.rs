@@ -145,20 +145,37 @@ impl Progress<'_> {
             in_time(self.crew.remote.probe()).await??;
         }
         if round.task.push {
-            self.push(round).await?;
+            match self.push(round).await {
+                Err(Cut::Remote(fault)) if fault.kind == FaultKind::Behind && round.task.pull => {
+                    self.report.failed = 0;
+                    self.catch_up(round).await?;
+                    self.push(round).await?;
+                }
+                pushed => pushed?,
+            }
         }
-        let conflicts_before = self.report.conflicts;
+        // Where a transaction waited for a decision on one of its records, it waits for the next push as a whole.
+        let is_resolved_later = round.task.push && in_time(self.crew.remote.nature()).await??.keeps_transactions;
+        let conflicts_before = if is_resolved_later { 0 } else { self.report.conflicts };
         if round.task.pull {
             self.pull(round).await?;
         }
-        if round.task.pull && round.task.deep && self.crew.remote.needs_listing() {
-            self.find_deletions(round).await?;
+        if round.task.pull && round.task.deep && self.crew.remote.needs_listing() && self.find_deletions(round).await? {
             self.crew.remote.listed();
         }
-        // What the pull made the resolver decide may have to be sent.
+        // What the resolver has decided may have to be sent.
         if round.task.push && self.report.conflicts > conflicts_before {
             self.push(round).await?;
         }
+        Ok(())
+    }
+
+    /// Everything that is there is read and what is not is found, before anything is sent (H30).
+    async fn catch_up(&mut self, round: Round) -> Result<(), Cut> {
+        self.pull(Round { task: Task { deep: true, ..round.task }, ..round }).await?;
+        self.find_deletions(round).await?;
+        // Where a collection is paused, its operations are as well: it keeps nobody else waiting.
+        self.crew.remote.listed();
         Ok(())
     }
 

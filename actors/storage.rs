@@ -259,7 +259,7 @@ fn changed_records(written: &Written) -> &[RecordId] {
 fn feeds_the_outbox(write: &Write) -> bool {
     match write {
         Write::Local(_) | Write::Redrive(_) | Write::Decide { .. } | Write::Undo { .. } => true,
-        Write::Settle(_) | Write::Observe(_) | Write::Discard(_) | Write::Listing(_) => false,
+        Write::Settle(_) | Write::Observe(_) | Write::Discard(_) | Write::DiscardAlone(_) | Write::Listing(_) => false,
     }
 }
 

@@ -16,10 +16,13 @@ pub enum Write {
     Settle(Vec<Settlement>),
     /// Rows that were seen on the server, and the checkpoints that they make durable.
     Observe(Observation),
-    /// Parked operations go back to the end of the queue. Empty means all.
+    /// Parked operations go back to the end of the queue, with their whole transactions. Empty means all.
     Redrive(Vec<Sequence>),
-    /// Parked operations are given up; the record becomes what the server has under what is still pending.
+    /// Parked operations are given up with their whole transactions; a record becomes what the server has under what is
+    /// still pending. Empty means all.
     Discard(Vec<Sequence>),
+    /// The same without the rest of their transactions.
+    DiscardAlone(Vec<Sequence>),
     /// An open conflict is decided by hand: `Keep` or `TakeRemote`.
     Decide {
         /// The conflict.

@@ -158,7 +158,8 @@ impl From<Fault> for Error {
             | FaultKind::Refused
             | FaultKind::Doubtful
             | FaultKind::Schema
-            | FaultKind::Replaced => Self::Remote(fault),
+            | FaultKind::Replaced
+            | FaultKind::Behind => Self::Remote(fault),
         }
     }
 }

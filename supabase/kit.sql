@@ -713,8 +713,11 @@ $$;
 --   {"verdict": "refused", "code", "message", "detail", "hint", "status"}
 -- What has taken effect is in the ledger, so that a batch that is sent again answers the same and changes nothing. Batches
 -- of one device may come at the same time, unless an operation in them may have come before: that is to be said by `again`.
+--
+-- `server` is the epoch that the device knows, `seen` the transaction before which it has seen everything.
+drop function if exists public.tidelock_push(text, text, jsonb, text);
 create or replace function public.tidelock_push(
-  client text, epoch text, batch jsonb, server text default null, again boolean default true
+  client text, epoch text, batch jsonb, server text default null, seen text default null, again boolean default true
 ) returns jsonb
 language plpgsql set search_path = public, extensions, pg_temp
 -- Rows are looked up by their keys, and compiling a query would cost more than all of it; so would planning each anew
@@ -731,6 +734,10 @@ begin
   if server <> tidelock.epoch() then
     raise exception 'this is another database than the one that the device knows, or an earlier state of it'
       using errcode = 'TL001', hint = 'Look at what it has, then accept it on the device.';
+  end if;
+  if seen::xid8 <= nullif(tidelock.purged_before(), '0'::xid8) then
+    raise exception 'this device was away for longer than deletions are remembered'
+      using errcode = 'TL003', hint = 'It has to pull, and to compare keys, before it pushes.';
   end if;
   operations := tidelock.operations(batch);
   perform tidelock.take_turns(client, operations, again);
@@ -998,6 +1005,7 @@ declare
   words text;
   detail text;
   hint text;
+  misfit text;
 begin
   if operations = '{}' then
     return '{}';
@@ -1033,7 +1041,7 @@ begin
       raise;
     when others then
       get stacked diagnostics code = returned_sqlstate, words = message_text, detail = pg_exception_detail,
-        hint = pg_exception_hint;
+        hint = pg_exception_hint, misfit = table_name;
   end;
   bundles := array(select distinct o.bundle from unnest(operations) o order by 1);
   if cardinality(bundles) > 1 then
@@ -1047,7 +1055,14 @@ begin
   end if;
   refusal := jsonb_strip_nulls(jsonb_build_object('verdict', 'refused', 'code', code, 'message', words,
     'detail', nullif(detail, ''), 'hint', nullif(hint, '')));
-  return array(select (o.n, 'refused', refusal)::tidelock.verdict from unnest(operations) o);
+  return array(
+    select case
+      -- A table that does not fit is no fault of the others.
+      when code in ('42703', '42P01') and misfit not in ('', o.name)
+        and misfit is distinct from tidelock.full_name((tidelock.attached(o.name)).relation)
+      then (o.n, 'waits', '{"verdict": "waits"}')::tidelock.verdict
+      else (o.n, 'refused', refusal)::tidelock.verdict end
+    from unnest(operations) o);
 end
 $$;
 
@@ -1166,7 +1181,8 @@ declare
 begin
   if attached.relation is null then
     raise undefined_table using message =
-      format('the table %s is not there, or not attached to tidelock''s server kit', (operations[1]).name);
+      format('the table %s is not there, or not attached to tidelock''s server kit', (operations[1]).name),
+      table = (operations[1]).name;
   end if;
   full_name := tidelock.full_name(attached.relation);
   -- One by one through the index ("offset" keeps it so): a join might well read all of a table, and ask row-level
@@ -1275,7 +1291,8 @@ begin
     where a.attrelid = attached.relation and a.attname = c and a.attnum > 0 and not a.attisdropped);
   if unknown_column is not null then
     raise undefined_column using
-      message = format('the table %s has no column %s', tidelock.full_name(attached.relation), unknown_column);
+      message = format('the table %s has no column %s', tidelock.full_name(attached.relation), unknown_column),
+      table = tidelock.full_name(attached.relation);
   end if;
   return array(
     select a.attname::text from pg_catalog.pg_attribute a

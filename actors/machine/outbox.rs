@@ -21,6 +21,9 @@ use crate::model::{
 use crate::ports::Nature;
 use crate::writes::{Fate, Sent, Settlement};
 
+/// The SQLSTATE of a statement that was stopped because it took too long.
+const TOO_LONG: &str = "57014";
+
 /// How far this round has read, and what it leaves alone. All of it may be forgotten at any time:
 /// sending an operation twice has no second effect.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub struct Outbox {
     waiting: BTreeMap<Arc<str>, u64>,
     /// Records whose last refusal was so recent that trying again has no point yet.
     resting: BTreeMap<RecordId, Instant>,
+    /// Verdicts that something took effect, so far.
+    applied: u64,
+    /// Records whose statement took too long, and how much had taken effect by then.
+    slow: BTreeMap<RecordId, u64>,
     paused: BTreeMap<Arc<str>, Fault>,
     read_to: Sequence,
     /// Whether a transaction waits whole where one of its operations has to.
@@ -75,6 +82,8 @@ impl Outbox {
             deferred: BTreeSet::new(),
             waiting: BTreeMap::new(),
             resting: BTreeMap::new(),
+            applied: 0,
+            slow: BTreeMap::new(),
             paused: BTreeMap::new(),
             read_to: 0,
             keeps_transactions: false,
@@ -140,9 +149,19 @@ impl Outbox {
         self.read_to = 0;
     }
 
+    /// Whether a transaction waits whole where one of its operations has to.
+    pub fn keeps_transactions(&self) -> bool {
+        self.keeps_transactions
+    }
+
+    /// What is known before the server is met again.
+    pub fn keep_transactions(&mut self, keeps: bool) {
+        self.keeps_transactions = keeps;
+    }
+
     /// How the server takes operations.
     pub fn suit(&mut self, nature: &Nature) {
-        self.keeps_transactions = nature.keeps_transactions;
+        self.keep_transactions(nature.keeps_transactions);
         self.relations = Relations::of(&self.rules, &nature.references);
     }
 
@@ -190,6 +209,8 @@ impl Outbox {
     pub fn read(&mut self, outgoing: Outgoing, verdict: Verdict, now: Instant) -> Reading {
         match verdict {
             Verdict::Applied { version, document } => {
+                self.applied += 1;
+                self.slow.remove(&outgoing.id);
                 Reading::Settle(settlement(outgoing, Fate::Applied { version, document }))
             }
             Verdict::Conflict(state) => Reading::Conflict(RemoteRow { id: outgoing.id, state }),
@@ -198,8 +219,12 @@ impl Outbox {
     }
 
     fn read_fault(&mut self, outgoing: Outgoing, fault: Fault, now: Instant) -> Reading {
+        let fault = if self.keeps_transactions { told_of_joining(fault, &outgoing) } else { fault };
         match fault.kind {
-            FaultKind::Transient | FaultKind::Unauthorized | FaultKind::Replaced => {
+            FaultKind::Transient if self.is_to_blame(&outgoing.id, &fault) => {
+                Reading::Settle(self.charge(outgoing, fault, now))
+            }
+            FaultKind::Transient | FaultKind::Unauthorized | FaultKind::Replaced | FaultKind::Behind => {
                 self.deferred.insert(outgoing.id);
                 Reading::Later(fault)
             }
@@ -214,6 +239,15 @@ impl Outbox {
             FaultKind::Refused => Reading::Settle(settlement(outgoing, Fate::Parked(fault))),
             FaultKind::Doubtful => Reading::Settle(self.charge(outgoing, fault, now)),
         }
+    }
+
+    /// Whether a transaction takes too long again, with others having gone through since: then it is not the server's
+    /// state that makes it slow.
+    fn is_to_blame(&mut self, id: &RecordId, fault: &Fault) -> bool {
+        if !self.keeps_transactions || fault.code.as_deref() != Some(TOO_LONG) {
+            return false;
+        }
+        self.slow.insert(id.clone(), self.applied).is_some_and(|then| self.applied > then)
     }
 
     /// One attempt less; the last one parks. The next one waits.
@@ -248,6 +282,16 @@ impl Outbox {
     pub fn paused(&self) -> &BTreeMap<Arc<str>, Fault> {
         &self.paused
     }
+}
+
+/// A refusal of what was put together of several transactions may be due to any of them.
+fn told_of_joining(mut fault: Fault, outgoing: &Outgoing) -> Fault {
+    let count = outgoing.transactions.len();
+    if count > 1 && !fault.concerns_everything() {
+        let words = format!("{count} local transactions changed this record and were sent as one");
+        fault.details = Some(fault.details.map_or(words.clone(), |details| format!("{details}; {words}")));
+    }
+    fault
 }
 
 /// What stands for a parked or applied operation.
@@ -419,6 +463,49 @@ mod tests {
         assert_eq!(outbox.lease(window(), false).iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [5]);
         outbox.begin_round(Instant::now());
         assert_eq!(outbox.lease(window(), false).len(), 4, "b is sent once");
+    }
+
+    #[test]
+    fn a_transaction_that_takes_too_long_is_charged_only_where_others_go_through_meanwhile() {
+        let mut outbox = outbox();
+        outbox.keep_transactions(true);
+        let times_out = |outbox: &mut Outbox, attempts| {
+            let code = Some("57014".to_owned());
+            let fault = Fault { code, ..Fault::new(FaultKind::Transient, "canceling statement") };
+            match outbox.read(outgoing(attempts), Verdict::Failed(fault), Instant::now()) {
+                Reading::Settle(Settlement { fate, .. }) => format!("{fate:?}").chars().take(6).collect(),
+                other => format!("{other:?}").chars().take(5).collect::<String>(),
+            }
+        };
+        let another_goes = |outbox: &mut Outbox| {
+            let another = Outgoing { id: RecordId::new("notes", "b"), ..outgoing(0) };
+            outbox.read(another, Verdict::Applied { version: None, document: None }, Instant::now());
+        };
+        another_goes(&mut outbox);
+        assert_eq!(times_out(&mut outbox, 0), "Later", "it may be the server");
+        assert_eq!(times_out(&mut outbox, 0), "Later", "nothing went through since");
+        another_goes(&mut outbox);
+        assert_eq!(times_out(&mut outbox, 0), "Charge");
+        another_goes(&mut outbox);
+        assert_eq!(times_out(&mut outbox, 3), "Parked");
+        outbox.keep_transactions(false);
+        another_goes(&mut outbox);
+        assert_eq!(times_out(&mut outbox, 3), "Later", "the plain mode has no such groups");
+    }
+
+    #[test]
+    fn a_refusal_of_what_several_transactions_made_says_so() {
+        let mut outbox = outbox();
+        let mut details = |keeps| {
+            outbox.keep_transactions(keeps);
+            let fault = Fault { details: Some("of n".into()), ..Fault::new(FaultKind::Refused, "x") };
+            match outbox.read(outgoing(0), Verdict::Failed(fault), Instant::now()) {
+                Reading::Settle(Settlement { fate: Fate::Parked(fault), .. }) => fault.details.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(details(false), "of n");
+        assert_eq!(details(true), "of n; 2 local transactions changed this record and were sent as one");
     }
 
     #[test]

@@ -277,7 +277,7 @@ impl Schedule {
                 let pause = self.settings.backoff.wait(self.failures, &mut self.chance);
                 self.state = State::Offline { until: now + asked + pause, fault };
             }
-            FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema => {
+            FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema | FaultKind::Behind => {
                 self.wait(now, self.settings.interval, Reason::Interval);
             }
         }

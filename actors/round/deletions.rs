@@ -11,13 +11,16 @@ use crate::storage::Perform;
 use crate::writes::{ListedKeys, Write, Written};
 
 impl Progress<'_> {
-    /// Where the counts differ, the keys are listed: the server's side decides what is missing here or there.
-    pub(super) async fn find_deletions(&mut self, round: Round) -> Result<(), Cut> {
+    /// Where the counts differ, the keys are listed: the server's side decides what is missing here or there. Whether
+    /// all collections could be compared.
+    pub(super) async fn find_deletions(&mut self, round: Round) -> Result<bool, Cut> {
+        let mut is_all = true;
         let collections: Vec<Arc<str>> = self.pulled_collections().map(|rule| rule.name.clone()).collect();
         for collection in collections {
             let there = match in_time(self.crew.remote.count(collection.clone())).await? {
                 Err(fault) if !fault.concerns_everything() => {
                     self.pause(collection, fault);
+                    is_all = false;
                     continue;
                 }
                 counted => counted?,
@@ -27,7 +30,7 @@ impl Progress<'_> {
                 self.list(collection, round).await?;
             }
         }
-        Ok(())
+        Ok(is_all)
     }
 
     async fn list(&mut self, collection: Arc<str>, round: Round) -> Result<(), Cut> {

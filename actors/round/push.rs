@@ -27,7 +27,7 @@ impl Progress<'_> {
     pub(super) async fn push(&mut self, round: Round) -> Result<(), Cut> {
         let nature = in_time(self.crew.remote.nature()).await??;
         let mut sky = Sky::new(nature.batches_at_once);
-        self.crew.queue.ask_soon(BeginRound { nature }).await?;
+        self.crew.queue.ask_soon(BeginRound { nature }).await??;
         let mut result = self.send_all(&mut sky, round).await;
         while let Some(landed) = sky.land().await {
             result = result.and(self.settle(landed.answers, round).await);

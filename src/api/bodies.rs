@@ -46,6 +46,17 @@ pub struct Chosen {
     pub ids: Vec<i64>,
 }
 
+/// Which operations to give up; none means all that are parked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GivenUp {
+    /// The operations.
+    pub ids: Vec<i64>,
+    /// Whether the rest of their transactions stays.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only: bool,
+}
+
 /// Operations that went back to the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redriven {

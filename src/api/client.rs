@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use tidelock_actors::document::Document;
 use tidelock_actors::writes::Choice;
 
-use super::bodies::{BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, Keyed, Question, Redriven, Saved};
+use super::bodies::{
+    BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Question, Redriven, Saved,
+};
 use super::endpoint::Endpoint;
 use super::problem::Problem;
 use crate::adapters::sqlite::{
@@ -125,9 +127,16 @@ impl Client {
 
     /// As of the handle.
     pub async fn discard(&self, ids: Vec<i64>) -> Result<u64, Problem> {
-        self.send::<Discarded>(Method::POST, &["queue", "discard"], &Chosen { ids })
-            .await
-            .map(|answer| answer.discarded)
+        self.give_up(&GivenUp { ids, only: false }).await
+    }
+
+    /// As of the handle.
+    pub async fn discard_alone(&self, ids: Vec<i64>) -> Result<u64, Problem> {
+        self.give_up(&GivenUp { ids, only: true }).await
+    }
+
+    async fn give_up(&self, which: &GivenUp) -> Result<u64, Problem> {
+        self.send::<Discarded>(Method::POST, &["queue", "discard"], which).await.map(|answer| answer.discarded)
     }
 
     /// As of the handle.

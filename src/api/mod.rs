@@ -14,7 +14,9 @@ mod server;
 
 use std::time::Duration;
 
-pub use bodies::{BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, Keyed, Question, Redriven, Saved, Side};
+pub use bodies::{
+    BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Question, Redriven, Saved, Side,
+};
 pub use client::Client;
 pub use endpoint::{ADDRESS_FILE, Announced, Endpoint, TOKEN_FILE};
 pub use keys::key_of;

@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 use tidelock_actors::document::Document;
 
 use super::ANSWER_DEADLINE;
-use super::bodies::{BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, Keyed, Question, Redriven, Saved};
+use super::bodies::{
+    BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Question, Redriven, Saved,
+};
 use super::keys::key_of;
 use super::problem::Problem;
 use crate::adapters::sqlite::{ListQuery, QueueFilter};
@@ -166,8 +168,12 @@ async fn redrive(tidelock: Data<Tidelock>, body: Body) -> Answer {
 }
 
 async fn discard(tidelock: Data<Tidelock>, body: Body) -> Answer {
-    let Chosen { ids } = parsed(&body_of(body)?)?;
-    json(&Discarded { discarded: in_time(tidelock.discard(ids)).await? })
+    let GivenUp { ids, only } = parsed(&body_of(body)?)?;
+    let discarded = match only {
+        true => in_time(tidelock.discard_alone(ids)).await?,
+        false => in_time(tidelock.discard(ids)).await?,
+    };
+    json(&Discarded { discarded })
 }
 
 async fn conflicts(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, String)>>) -> Answer {

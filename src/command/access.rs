@@ -135,6 +135,11 @@ impl Access {
         ask!(self, discard(ids))
     }
 
+    /// The same without the rest of their transactions.
+    pub async fn discard_alone(&self, ids: Vec<i64>) -> Result<u64, Failure> {
+        ask!(self, discard_alone(ids))
+    }
+
     pub async fn conflicts(&self, all: bool) -> Result<Vec<ConflictView>, Failure> {
         ask!(self, conflicts(all))
     }

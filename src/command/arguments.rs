@@ -198,9 +198,21 @@ pub enum Queue {
         id: i64,
     },
     /// Put parked operations back to the end of the queue
+    ///
+    /// With the server kit, what was saved together is sent together: an operation takes along all that is parked of its
+    /// transaction, and what is parked on the same records. The answer says how many went back.
     Redrive(Chosen),
     /// Give parked operations up; what they held stays in the history
-    Discard(Chosen),
+    ///
+    /// An operation takes along the later ones of its record and, with the server kit, its whole transaction, which
+    /// could no longer take effect as it was saved.
+    Discard {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Leave the rest of their transactions parked
+        #[arg(long)]
+        only: bool,
+    },
 }
 
 /// What an operation is waiting for.

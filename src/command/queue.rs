@@ -32,8 +32,11 @@ pub async fn perform(access: &Access, command: &Queue, output: Output) -> Result
             let redriven = access.redrive(ids.clone()).await?;
             output.print(&Redriven { redriven }, |_| format!("{redriven} operations are back in the queue"))
         }
-        Queue::Discard(Chosen { ids, .. }) => {
-            let discarded = access.discard(ids.clone()).await?;
+        Queue::Discard { chosen: Chosen { ids, .. }, only } => {
+            let discarded = match only {
+                true => access.discard_alone(ids.clone()).await?,
+                false => access.discard(ids.clone()).await?,
+            };
             output.print(&Discarded { discarded }, |_| format!("{discarded} operations are given up"))
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn sender(reads: &SqliteReads) -> Result<Sender, Error> {
     let identity = futures::executor::block_on(reads.identity())?;
     let mut checkpoints = futures::executor::block_on(reads.checkpoints())?;
     let server_epoch = checkpoints.remove(SERVER_EPOCH).filter(|epoch| !epoch.is_empty());
-    Ok(Sender { client: identity.client_id, epoch: identity.epoch, server_epoch })
+    Ok(Sender { client: identity.client_id, epoch: identity.epoch, server_epoch, checkpoints })
 }
 
 /// The server's part of the configuration.

@@ -14,15 +14,21 @@ impl Tidelock {
         Ok(self.inner.reads.operations(filter).await?)
     }
 
-    /// Puts parked operations back to the end of the queue; none named means all. Returns how many.
+    /// Puts parked operations back to the end of the queue; none named means all. With the server kit each takes its whole
+    /// transaction along. Returns how many.
     pub async fn redrive(&self, ids: Vec<i64>) -> Result<u64, Error> {
         Ok(self.inner.parts.queue.ask(Redrive(ids)).await??)
     }
 
     /// Gives operations up, those that are still to be sent only by name; none named means all that are parked.
-    /// Returns how many. What they held stays in the history.
-    pub async fn discard(&self, ids: Vec<i64>) -> Result<u64, Error> {
-        Ok(self.inner.parts.queue.ask(Discard(ids)).await??)
+    /// With the server kit each takes its whole transaction along. Returns how many. What they held stays in the history.
+    pub async fn discard(&self, named: Vec<i64>) -> Result<u64, Error> {
+        Ok(self.inner.parts.queue.ask(Discard { named, alone: false }).await??)
+    }
+
+    /// The same without the rest of their transactions, which can then no longer take effect as they were saved.
+    pub async fn discard_alone(&self, named: Vec<i64>) -> Result<u64, Error> {
+        Ok(self.inner.parts.queue.ask(Discard { named, alone: true }).await??)
     }
 
     /// Open conflicts, or all that were ever recorded.

@@ -93,6 +93,20 @@ impl Cluster {
         blocking(move || cluster.lock().start_again()).await
     }
 
+    /// A database as SQL, as `pg_dump` writes it.
+    pub(crate) async fn dump(self: &Arc<Self>, database_url: &str) -> Result<String> {
+        let (cluster, url) = (self.clone(), database_url.to_owned());
+        blocking(move || cluster.lock().dump(&url)).await
+    }
+
+    /// Drops a database and makes it anew under the same name, from a dump.
+    pub(crate) async fn restore(&self, database_url: &str, dump: &str) -> Result<()> {
+        let name = database_url.rsplit('/').next().unwrap_or_default();
+        self.maintenance().script(&format!("drop database if exists {name} with (force)")).await?;
+        self.maintenance().script(&format!("create database {name} template template0")).await?;
+        Database::Address(database_url.to_owned()).script(dump).await
+    }
+
     /// Removes a project's database, so that a long test run does not fill the disk.
     pub(crate) fn forget(&self, database: &Database) {
         let Database::Address(url) = database else { return };
@@ -131,8 +145,7 @@ pub struct OwnDatabase {
 impl OwnDatabase {
     /// Another database that is restored from a dump of this one.
     pub async fn restored(&self) -> Result<Self> {
-        let (cluster, url) = (self.cluster.clone(), self.url.clone());
-        let dump = blocking(move || cluster.lock().dump(&url)).await?;
+        let dump = self.cluster.dump(&self.url).await?;
         let number = self.cluster.projects.fetch_add(1, Ordering::Relaxed);
         let name = format!("project_{number}");
         self.cluster.maintenance().script(&format!("create database {name} template template0")).await?;

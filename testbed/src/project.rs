@@ -203,6 +203,18 @@ impl Project {
         Ok(())
     }
 
+    /// The database as SQL, as `pg_dump` writes it.
+    pub async fn dump(&self) -> Result<String> {
+        self.cluster()?.dump(self.database_url.as_deref().unwrap_or_default()).await
+    }
+
+    /// Drops the database, makes it anew under the same name from a dump, and starts the server on it.
+    pub async fn restore(&mut self, dump: &str) -> Result<()> {
+        self.stop_server()?;
+        self.cluster()?.restore(self.database_url.as_deref().unwrap_or_default(), dump).await?;
+        self.start_server().await
+    }
+
     /// The PostgreSQL behind this project, to crash it when it is the test's own (see [`Cluster::start`]).
     pub fn cluster(&self) -> Result<&Arc<Cluster>> {
         self.cluster.as_ref().ok_or_else(|| no_cluster(self.is_external(), "crashing PostgreSQL"))

@@ -24,3 +24,5 @@ mod selective_sync;
 mod storm;
 mod support;
 mod two_devices;
+mod upheaval;
+mod whole_transactions;

@@ -58,6 +58,7 @@ impl Batch<'_> {
             Write::Observe(observation) => self.observe(observation),
             Write::Redrive(sequences) => self.redrive(sequences),
             Write::Discard(sequences) => self.discard(sequences),
+            Write::DiscardAlone(sequences) => self.discard_alone(sequences),
             Write::Decide { conflict, choice } => self.decide(*conflict, choice),
             Write::Undo { conflict } => self.undo(*conflict),
             Write::Listing(keys) => self.list_keys(keys),

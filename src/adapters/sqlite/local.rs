@@ -11,6 +11,7 @@ use super::batch::Batch;
 use super::collections::Place;
 use super::faults::Failure;
 use super::operations::{NewOperation, OperationState};
+use super::park::waits_for;
 use super::records::{Cause, Record, State};
 
 impl Batch<'_> {
@@ -29,7 +30,17 @@ impl Batch<'_> {
                 changed.push(id.clone());
             }
         }
+        self.wait_whole()?;
         Ok(Written::Local { changed })
+    }
+
+    /// Where a record of the transaction waits, all of it does.
+    fn wait_whole(&mut self) -> Result<(), Failure> {
+        let waits = self.collections.iter().any(|(at, _)| self.has_any_set_aside(at));
+        if waits && let Some(transaction) = self.transaction {
+            self.hold_back([transaction])?;
+        }
+        Ok(())
     }
 
     /// Performs one local change and tells whether anything changed.
@@ -182,16 +193,19 @@ impl Batch<'_> {
         let state = match newest.map(|newest| newest.state) {
             None | Some(OperationState::Pending) => OperationState::Pending,
             Some(OperationState::Held) => OperationState::Held,
-            Some(OperationState::Parked) => {
-                // The edit is the mending: what was set aside is tried again before it.
-                self.put_back_record(record.row, true)?;
-                OperationState::Pending
-            }
+            // The edit is the mending: what was set aside is tried again before it, unless it waits for a decision.
+            Some(OperationState::Parked) => match self.put_back_record(record.row)? {
+                true => OperationState::Pending,
+                false => OperationState::Parked,
+            },
         };
         let State { base, version, confirmed, .. } = &record.state;
         let after = State { document, base: base.clone(), version: version.clone(), confirmed: *confirmed };
         self.replace(place, record, &after, true, true, cause)?;
-        self.enqueue(NewOperation { place, row: record.row, action, patch, stamp, state })?;
+        let sequence = self.enqueue(NewOperation { place, row: record.row, action, patch, stamp, state })?;
+        if let (OperationState::Parked, Some(newest)) = (state, newest) {
+            self.annotate(sequence, &waits_for(newest.sequence, place.id), false, Some(newest.sequence))?;
+        }
         Ok(())
     }
 

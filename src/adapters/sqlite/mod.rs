@@ -28,6 +28,7 @@ mod resolve;
 mod schema;
 mod settle;
 mod statements;
+mod together;
 mod verify;
 mod views;
 mod writer;

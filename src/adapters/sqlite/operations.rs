@@ -101,6 +101,8 @@ pub(super) struct NewOperation<'a> {
 pub(super) struct Queued {
     /// Its place in the outbox.
     pub(super) sequence: Sequence,
+    /// The local transaction that made it.
+    pub(super) transaction: i64,
     /// Where it stands.
     pub(super) state: OperationState,
     /// What it asks.
@@ -125,8 +127,8 @@ pub(super) fn laid_over<'a>(
     document
 }
 
-/// A parked operation that goes back to the end of the queue.
-#[derive(Debug)]
+/// An operation that goes, or may go, back to the end of the queue.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Returning {
     /// Its old place.
     pub(super) sequence: Sequence,
@@ -134,6 +136,10 @@ pub(super) struct Returning {
     pub(super) transaction: i64,
     /// Its collection.
     pub(super) at: Index,
+    /// Its record's row.
+    pub(super) record: i64,
+    /// Where it stands.
+    pub(super) state: OperationState,
 }
 
 impl Batch<'_> {
@@ -166,6 +172,7 @@ impl Batch<'_> {
                 state: row.get(1)?,
                 action: row.get::<_, StoredAction>(2)?.0,
                 patch: Document::trusted(row.get(3)?),
+                transaction: row.get(4)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -210,8 +217,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Puts parked operations back to the end of the queue, in their order, with fresh attempts: either
-    /// into the local transaction at work, or so that what was made in one transaction stays in one.
+    /// Puts operations back to the end of the queue, in their order, with fresh attempts: either into the local
+    /// transaction at work, or so that what was made in one transaction stays in one. What is held stays held.
     pub(super) fn put_back(&mut self, returning: &[Returning], into_the_one_at_work: bool) -> Result<(), Failure> {
         let mut transactions: HashMap<i64, i64> = HashMap::new();
         for operation in returning {
@@ -220,14 +227,18 @@ impl Batch<'_> {
                 true => *self.transaction.get_or_insert(sequence),
                 false => *transactions.entry(operation.transaction).or_insert(sequence),
             };
+            let state = match operation.state {
+                OperationState::Held => OperationState::Held,
+                OperationState::Parked | OperationState::Pending => OperationState::Pending,
+            };
             let mut renumber = self.connection.prepare_cached(
-                "UPDATE tl_operations SET seq = ?2, transaction_id = ?3, state = 'pending', attempts = 0, cause = NULL,
+                "UPDATE tl_operations SET seq = ?2, transaction_id = ?3, state = ?4, attempts = 0, cause = NULL,
                  depends_on = NULL WHERE seq = ?1",
             )?;
-            renumber.execute(params![operation.sequence, sequence, transaction])?;
+            renumber.execute(params![operation.sequence, sequence, transaction, state])?;
             self.point_dependants(operation.sequence, Some(sequence))?;
-            self.tally.count_operation(operation.at, OperationState::Parked, -1);
-            self.tally.count_operation(operation.at, OperationState::Pending, 1);
+            self.tally.count_operation(operation.at, operation.state, -1);
+            self.tally.count_operation(operation.at, state, 1);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use tidelock_actors::document::Document;
 use tidelock_actors::model::{Action, Fault, FaultKind, RecordId, Sequence};
 use tidelock_actors::writes::Written;
@@ -13,6 +13,7 @@ use super::collections::{Index, Place};
 use super::faults::Failure;
 use super::operations::{OperationState, Queued, Returning, laid_over};
 use super::records::{Cause, Origin, State, same};
+use super::together::{Leader, Reach};
 
 /// A create that was set aside: what refers to its record cannot go either.
 #[derive(Debug)]
@@ -22,12 +23,26 @@ pub(super) struct ParkedCreate {
     sequence: Sequence,
 }
 
-/// A pending operation that refers to a record whose create was set aside.
-struct Child {
-    sequence: Sequence,
-    id: RecordId,
-    parent: Sequence,
-    parent_id: RecordId,
+/// What was set aside, as far as others have to follow it.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Creates: what refers to their records cannot go.
+    creates: Vec<ParkedCreate>,
+    /// Transactions that cannot go whole any more.
+    pub(super) transactions: BTreeMap<i64, Leader>,
+}
+
+/// A pending operation that cannot go because of another.
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// Its place in the outbox.
+    pub(super) sequence: Sequence,
+    /// Its record.
+    pub(super) id: RecordId,
+    /// The other one.
+    pub(super) behind: Sequence,
+    /// Why.
+    pub(super) cause: Fault,
 }
 
 impl Batch<'_> {
@@ -37,9 +52,9 @@ impl Batch<'_> {
         place: Place<'_>,
         covers: &[Sequence],
         fault: &Fault,
-        creates: &mut Vec<ParkedCreate>,
+        aside: &mut Aside,
     ) -> Result<u64, Failure> {
-        self.set_aside(place, covers, fault, true, None, creates)
+        self.set_aside(place, covers, fault, true, None, aside)
     }
 
     /// Sets the covered operations aside until that one is through. Where it is through by now they stay.
@@ -49,12 +64,12 @@ impl Batch<'_> {
         covers: &[Sequence],
         fault: &Fault,
         on: Sequence,
-        creates: &mut Vec<ParkedCreate>,
+        aside: &mut Aside,
     ) -> Result<u64, Failure> {
         if !self.has_operation(on)? {
             return Ok(0);
         }
-        self.set_aside(place, covers, fault, false, Some(on), creates)
+        self.set_aside(place, covers, fault, false, Some(on), aside)
     }
 
     fn set_aside(
@@ -64,7 +79,7 @@ impl Batch<'_> {
         fault: &Fault,
         charged: bool,
         depends_on: Option<Sequence>,
-        creates: &mut Vec<ParkedCreate>,
+        aside: &mut Aside,
     ) -> Result<u64, Failure> {
         let Some(record) = self.find(place)? else { return Ok(0) };
         let covers: BTreeSet<Sequence> = covers.iter().copied().collect();
@@ -84,30 +99,33 @@ impl Batch<'_> {
         for operation in covered.into_iter().chain(later) {
             self.shift(place.at, operation, OperationState::Parked)?;
             parked += 1;
+            let (at, key, sequence) = (place.at, place.id.key.clone(), operation.sequence);
+            let leader = || Leader { sequence, id: place.id.clone(), state: OperationState::Parked };
+            aside.transactions.entry(operation.transaction).or_insert_with(leader);
             if operation.action == Action::Create {
-                let (at, key, sequence) = (place.at, place.id.key.clone(), operation.sequence);
-                creates.push(ParkedCreate { at, key, sequence });
+                aside.creates.push(ParkedCreate { at, key, sequence });
             }
         }
         Ok(parked)
     }
 
-    /// Sets aside what refers to records that cannot be created, and in turn what refers to those (H15).
-    pub(super) fn park_children(&mut self, mut creates: Vec<ParkedCreate>) -> Result<u64, Failure> {
+    /// Sets aside what refers to records that cannot be created, and the rest of each transaction, and in turn what
+    /// follows from that (H15).
+    pub(super) fn park_followers(&mut self, mut aside: Aside) -> Result<u64, Failure> {
         let mut parked = 0;
-        while !creates.is_empty() {
-            let children = self.children_of(&creates)?;
-            creates.clear();
-            for child in children {
-                let place = self.collections.place(&child.id)?;
-                let fault = waits_for(child.parent, &child.parent_id);
-                parked += self.park_behind(place, &[child.sequence], &fault, child.parent, &mut creates)?;
+        while !aside.transactions.is_empty() {
+            let mut followers = self.children_of(&aside.creates)?;
+            followers.extend(self.rest_of(&aside.transactions)?);
+            aside = Aside::default();
+            for Follower { sequence, id, behind, cause } in followers {
+                let place = self.collections.place(&id)?;
+                parked += self.park_behind(place, &[sequence], &cause, behind, &mut aside)?;
             }
         }
         Ok(parked)
     }
 
-    fn children_of(&self, creates: &[ParkedCreate]) -> Result<Vec<Child>, Failure> {
+    fn children_of(&self, creates: &[ParkedCreate]) -> Result<Vec<Follower>, Failure> {
         let mut parents: HashMap<(Index, &str), &ParkedCreate> = HashMap::new();
         for create in creates {
             for child in &self.collections.get(create.at).children {
@@ -135,34 +153,46 @@ impl Batch<'_> {
             if let Some(parent) = parent {
                 let parent_id = RecordId::new(self.collections.name(parent.at).clone(), parent.key.clone());
                 let id = RecordId::new(row.get::<_, Arc<str>>(1)?, row.get::<_, Arc<str>>(2)?);
-                children.push(Child { sequence: row.get(0)?, id, parent: parent.sequence, parent_id });
+                let (behind, cause) = (parent.sequence, waits_for(parent.sequence, &parent_id));
+                children.push(Follower { sequence: row.get(0)?, id, behind, cause });
             }
         }
         Ok(children)
     }
 
-    /// Puts parked operations back, each with all that is parked on its record: their order is kept.
+    /// Puts parked operations back, each with all that is parked on its record, and with its whole transaction: their
+    /// order is kept. What waits for a conflict's decision stays.
     pub(super) fn redrive(&mut self, sequences: &[Sequence]) -> Result<Written, Failure> {
-        let mut records = BTreeSet::new();
+        let (mut records, mut waiting) = (BTreeSet::new(), None);
         for sequence in sequences {
-            match self.standing(*sequence)? {
-                (_, OperationState::Pending) => {}
-                (record, OperationState::Parked) => drop(records.insert(record)),
-                (_, OperationState::Held) => return Err(is_held(*sequence)),
+            let Returning { record, state, .. } = self.standing(*sequence)?;
+            match state {
+                OperationState::Pending => {}
+                OperationState::Parked => {
+                    records.insert(record);
+                    waiting = Some(*sequence);
+                }
+                OperationState::Held => return Err(is_held(*sequence)),
             }
         }
         let returning = match sequences.is_empty() {
             true => self.parked_operations(None)?,
             false => self.parked_operations_of(records)?,
         };
+        let returning = self.returnable(returning)?;
+        if let (true, Some(sequence)) = (returning.is_empty(), waiting) {
+            return Err(is_held(sequence));
+        }
         self.put_back(&returning, false)?;
         Ok(Written::Moved { count: returning.len() as u64, changed: Vec::new() })
     }
 
-    /// Puts back what is parked on one record.
-    pub(super) fn put_back_record(&mut self, row: i64, into_the_one_at_work: bool) -> Result<(), Failure> {
+    /// Puts what is parked on one record, and what belongs to it, into the local transaction at work; whether it could.
+    pub(super) fn put_back_record(&mut self, row: i64) -> Result<bool, Failure> {
         let returning = self.parked_operations(Some(row))?;
-        self.put_back(&returning, into_the_one_at_work)
+        let returning = self.returnable(returning)?;
+        self.put_back(&returning, true)?;
+        Ok(!returning.is_empty())
     }
 
     /// What waited for an operation that is through may go.
@@ -176,6 +206,7 @@ impl Batch<'_> {
             return Ok(());
         }
         let returning = self.parked_operations_of(records)?;
+        let returning = self.returnable(returning)?;
         self.put_back(&returning, false)?;
         self.point_dependants(sequence, None)
     }
@@ -192,11 +223,11 @@ impl Batch<'_> {
     fn parked_operations(&self, record: Option<i64>) -> Result<Vec<Returning>, Failure> {
         let sql = match record {
             Some(_) => {
-                "SELECT seq, transaction_id, collection FROM tl_operations
+                "SELECT seq, transaction_id, collection, record, state FROM tl_operations
                  WHERE record = ?1 AND state = 'parked' ORDER BY seq"
             }
             None => {
-                "SELECT seq, transaction_id, collection FROM tl_operations INDEXED BY tl_operations_set_aside
+                "SELECT seq, transaction_id, collection, record, state FROM tl_operations INDEXED BY tl_operations_set_aside
                  WHERE state <> 'pending' AND state = 'parked' AND ?1 IS NULL ORDER BY seq"
             }
         };
@@ -204,34 +235,41 @@ impl Batch<'_> {
         let mut rows = statement.query([record])?;
         let mut returning = Vec::new();
         while let Some(row) = rows.next()? {
-            let at = self.collections.find(row.get_ref(2)?.as_str().unwrap_or_default())?;
-            returning.push(Returning { sequence: row.get(0)?, transaction: row.get(1)?, at });
+            returning.push(self.returning(row)?);
         }
         Ok(returning)
     }
 
-    /// An operation's record and state.
-    fn standing(&self, sequence: Sequence) -> Result<(i64, OperationState), Failure> {
-        let mut statement = self.connection.prepare_cached("SELECT record, state FROM tl_operations WHERE seq = ?1")?;
-        let found = statement.query_row([sequence], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        found.ok_or_else(|| Failure::not_found(format!("there is no operation {sequence} in the queue")))
+    /// Gives operations up, each with its whole transaction and all later ones of its record. None named means all that
+    /// are parked; one that is still to be sent goes only by name, as where its collection is paused for a field that
+    /// the server lacks.
+    pub(super) fn discard(&mut self, sequences: &[Sequence]) -> Result<Written, Failure> {
+        let mut given_up = BTreeSet::new();
+        for sequence in sequences {
+            let together = self.together_with(vec![self.standing(*sequence)?], Reach::Later)?;
+            if together.iter().any(|one| one.state == OperationState::Held) {
+                return Err(is_held(*sequence));
+            }
+            given_up.extend(together.into_iter().map(|one| one.sequence));
+        }
+        self.discard_alone(&Vec::from_iter(given_up))
     }
 
-    /// Gives operations up, each with all later ones of its record. None named means all that are parked; one that
-    /// is still to be sent goes only by name, as where its collection is paused for a field that the server lacks.
-    pub(super) fn discard(&mut self, sequences: &[Sequence]) -> Result<Written, Failure> {
+    /// Gives operations up without the rest of their transactions, each with all later ones of its record.
+    pub(super) fn discard_alone(&mut self, sequences: &[Sequence]) -> Result<Written, Failure> {
         let mut first_of: BTreeMap<i64, Sequence> = BTreeMap::new();
         let all: Vec<Sequence> = match sequences {
             [] => self.parked_operations(None)?.into_iter().map(|operation| operation.sequence).collect(),
             named => named.to_vec(),
         };
         for sequence in all {
-            match self.standing(sequence)? {
-                (record, OperationState::Parked | OperationState::Pending) => {
+            let Returning { record, state, .. } = self.standing(sequence)?;
+            match state {
+                OperationState::Parked | OperationState::Pending => {
                     let first = first_of.entry(record).or_insert(sequence);
                     *first = sequence.min(*first);
                 }
-                (_, OperationState::Held) => return Err(is_held(sequence)),
+                OperationState::Held => return Err(is_held(sequence)),
             }
         }
         let (mut count, mut changed) = (0, Vec::new());
@@ -271,10 +309,14 @@ fn is_pending(operation: &Queued) -> bool {
 }
 
 fn is_held(sequence: Sequence) -> Failure {
-    Failure::invalid(format!("operation {sequence} is held by an open conflict of its record; decide the conflict"))
+    Failure::invalid(format!(
+        "operation {sequence} is held by an open conflict of its record, or of one that was saved together with it; \
+         decide the conflict"
+    ))
 }
 
-fn waits_for(sequence: Sequence, id: &RecordId) -> Fault {
+/// Why an operation waits for another one that is set aside.
+pub(super) fn waits_for(sequence: Sequence, id: &RecordId) -> Fault {
     Fault::new(FaultKind::Ordering, format!("waits for operation {sequence} on {id}, which is set aside"))
 }
 

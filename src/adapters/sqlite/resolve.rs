@@ -72,11 +72,11 @@ impl Batch<'_> {
                 Ok(Settled { changed, is_conflict: true })
             }
             Outcome::Hold => {
-                for operation in self.operations_of(record.row)? {
-                    if operation.state != OperationState::Held {
-                        self.shift(place.at, &operation, OperationState::Held)?;
-                    }
+                let operations = self.operations_of(record.row)?;
+                for operation in operations.iter().filter(|one| one.state != OperationState::Held) {
+                    self.shift(place.at, operation, OperationState::Held)?;
                 }
+                self.hold_back(operations.iter().map(|operation| operation.transaction))?;
                 let is_new = self.record_conflict(place, record, remote, strategy, None, cause)?;
                 Ok(Settled { changed: false, is_conflict: is_new })
             }
@@ -99,10 +99,12 @@ impl Batch<'_> {
         };
         let changed = !same(after.document.as_ref(), record.state.document.as_ref());
         let operations = self.operations_of(record.row)?;
+        let others = self.others_with(&operations, record.row)?;
         for operation in &operations {
             self.dequeue(place.at, operation)?;
         }
         self.replace(place, record, &after, false, changed, cause)?;
+        self.let_go(others)?;
         for operation in &operations {
             self.release_dependants(operation.sequence)?;
         }
@@ -134,6 +136,7 @@ impl Batch<'_> {
         let changed = !same(document.as_ref(), record.state.document.as_ref());
         let after = State { document, base: base.cloned(), version, confirmed: self.confirms(place.at) };
         let operations = self.operations_of(record.row)?;
+        let others = self.others_with(&operations, record.row)?;
         for operation in &operations {
             self.dequeue(place.at, operation)?;
         }
@@ -141,10 +144,22 @@ impl Batch<'_> {
         let replacement = match asked {
             Some((action, patch)) => {
                 self.transaction = None;
+                let first = operations.first().map_or(0, |operation| operation.sequence);
+                let (before, behind) = others.split_at(others.partition_point(|other| other.sequence < first));
+                // What was saved together goes together again.
+                self.put_back(before, true)?;
                 let (row, state, stamp) = (record.row, OperationState::Pending, newest.stamp);
-                Some(self.enqueue(NewOperation { place, row, action, patch: &patch, stamp, state })?)
+                let sequence = self.enqueue(NewOperation { place, row, action, patch: &patch, stamp, state })?;
+                self.put_back(behind, true)?;
+                if others.iter().any(|other| other.state == OperationState::Held) {
+                    self.hold_back(self.transaction)?;
+                }
+                Some(sequence)
             }
-            None => None,
+            None => {
+                self.let_go(others)?;
+                None
+            }
         };
         for operation in &operations {
             match replacement {

@@ -10,6 +10,7 @@ use super::batch::Batch;
 use super::collections::Place;
 use super::faults::Failure;
 use super::operations::{OperationState, Queued, laid_over};
+use super::park::Aside;
 use super::records::{Cause, Origin, State, same};
 
 /// What the server answered to an operation that took effect.
@@ -22,7 +23,7 @@ struct Answer<'a> {
 impl Batch<'_> {
     /// Records verdicts.
     pub(super) fn settle(&mut self, settlements: &[Settlement]) -> Result<Written, Failure> {
-        let (mut parked, mut changed, mut creates) = (0, Vec::new(), Vec::new());
+        let (mut parked, mut changed, mut aside) = (0, Vec::new(), Aside::default());
         for settlement in settlements {
             let place = self.collections.place(&settlement.id)?;
             match &settlement.fate {
@@ -33,14 +34,14 @@ impl Batch<'_> {
                         changed.push(settlement.id.clone());
                     }
                 }
-                Fate::Parked(fault) => parked += self.park(place, &settlement.covers, fault, &mut creates)?,
+                Fate::Parked(fault) => parked += self.park(place, &settlement.covers, fault, &mut aside)?,
                 Fate::Dependent(fault, on) => {
-                    parked += self.park_behind(place, &settlement.covers, fault, *on, &mut creates)?;
+                    parked += self.park_behind(place, &settlement.covers, fault, *on, &mut aside)?;
                 }
                 Fate::Charged(fault) => self.charge(place, &settlement.covers, fault)?,
             }
         }
-        parked += self.park_children(creates)?;
+        parked += self.park_followers(aside)?;
         Ok(Written::Settled { parked, changed })
     }
 

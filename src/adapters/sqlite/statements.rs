@@ -50,7 +50,9 @@ impl Hot {
                 "INSERT INTO tl_operations (seq, transaction_id, record, collection, key, action, patch, stamp, state)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
             }
-            Self::Operations => "SELECT seq, state, action, patch FROM tl_operations WHERE record = ?1 ORDER BY seq",
+            Self::Operations => {
+                "SELECT seq, state, action, patch, transaction_id FROM tl_operations WHERE record = ?1 ORDER BY seq"
+            }
             Self::Dequeue => "DELETE FROM tl_operations WHERE seq = ?1",
             Self::KeepVersion => {
                 "INSERT INTO tl_history (collection, key, document, version, stamp, origin, round, ended, ended_by,

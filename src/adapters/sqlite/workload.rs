@@ -31,11 +31,29 @@ impl Chance {
 
 struct Run {
     world: World,
+    /// Whether the server keeps transactions.
+    is_whole: bool,
     chance: Chance,
     version: u64,
 }
 
 impl Run {
+    fn new(seed: u64, is_whole: bool) -> Self {
+        let mut world = World::new();
+        if is_whole {
+            world.keep_transactions();
+        }
+        Self { world, is_whole, chance: Chance(seed), version: 0 }
+    }
+
+    /// A transaction is sent whole or not at all.
+    fn assert_whole(&self, seed: u64, step: usize) {
+        let torn = "SELECT group_concat(seq || ' ' || state) AS torn FROM tl_operations GROUP BY transaction_id
+                    HAVING sum(state = 'pending') NOT IN (0, count(*))";
+        let torn = self.world.sql(if self.is_whole { torn } else { "SELECT 1 WHERE false" });
+        assert!(torn.is_empty(), "seed {seed}, step {step}: {torn:?}");
+    }
+
     fn place(&mut self) -> RecordId {
         let collection = ["projects", "tasks", "steps", "notes", "drafts"][self.chance.below(5)];
         RecordId::new(collection, format!("k{}", self.chance.below(4)))
@@ -201,9 +219,10 @@ fn assert_sound(run: &Run, seed: u64, step: usize) {
 #[test]
 fn the_store_keeps_its_promises_whatever_is_written() {
     for seed in 0..8 {
-        let mut run = Run { world: World::new(), chance: Chance(seed), version: 0 };
+        let mut run = Run::new(seed, seed % 2 == 1);
         for step in 0..STEPS {
             run.step();
+            run.assert_whole(seed, step);
             if step % 50 == 0 {
                 assert_sound(&run, seed, step);
             }
@@ -219,7 +238,7 @@ fn the_store_keeps_its_promises_whatever_is_written() {
 #[test]
 fn a_queue_that_is_emptied_leaves_only_what_the_server_has() {
     for seed in 100..104 {
-        let mut run = Run { world: World::new(), chance: Chance(seed), version: 0 };
+        let mut run = Run::new(seed, seed % 2 == 1);
         for _ in 0..STEPS / 2 {
             run.step();
         }

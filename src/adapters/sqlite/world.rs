@@ -10,6 +10,7 @@ use tidelock_actors::model::{
     Outcome, RecordId, RemoteRow, RemoteState, Resolution, Sequence, Stamp, Strategy,
 };
 use tidelock_actors::ports::{Reader, Store, StoreError};
+use tidelock_actors::queue::KEEPS_TRANSACTIONS;
 use tidelock_actors::writes::{Fate, LocalTransaction, Observation, Sent, Settlement, Write, Written};
 
 use super::{Durability, QueueFilter, SqliteReads, SqliteStore, StoreOptions, open};
@@ -117,6 +118,13 @@ impl World {
 
     pub(super) fn wait(&mut self, time: Duration) {
         self.now_ms += time.as_millis() as i64;
+    }
+
+    /// From now on the server applies a transaction whole or not at all.
+    pub(super) fn keep_transactions(&mut self) {
+        let mut observation = self.observation(Vec::new());
+        observation.checkpoints.insert(KEEPS_TRANSACTIONS.to_owned(), "yes".to_owned());
+        self.commit(Write::Observe(observation)).unwrap();
     }
 
     /// Performs and commits writes.

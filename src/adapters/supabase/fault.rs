@@ -70,7 +70,8 @@ pub(super) fn read(refusal: &Refusal<'_>) -> Fault {
             | FaultKind::Refused
             | FaultKind::Doubtful
             | FaultKind::Schema
-            | FaultKind::Replaced => None,
+            | FaultKind::Replaced
+            | FaultKind::Behind => None,
         },
     }
 }
@@ -110,7 +111,7 @@ pub(super) fn may_concern_one_row(fault: &Fault) -> bool {
         FaultKind::Ordering | FaultKind::Doubtful => true,
         // One row's trigger may have kept the whole statement too long.
         FaultKind::Transient => fault.is_of_one_statement(),
-        FaultKind::Unauthorized | FaultKind::Schema | FaultKind::Replaced => false,
+        FaultKind::Unauthorized | FaultKind::Schema | FaultKind::Replaced | FaultKind::Behind => false,
     }
 }
 

@@ -8,6 +8,7 @@ use tidelock_actors::model::{Checkpoints, Fault, FaultKind, RecordId, RemoteRow,
 use tidelock_actors::ports::{PullRequest, Pulled};
 
 use super::place::{Pages, Place, is_visible};
+use super::seen::Seen;
 use super::{Kit, SERVER_EPOCH, VERSION, fault_of, filter, stamp};
 use crate::adapters::supabase::columns;
 use crate::adapters::supabase::fault;
@@ -55,7 +56,7 @@ pub(super) async fn pull(kit: &Kit, have: &Checkpoints, request: &PullRequest) -
     let mut asked = Vec::new();
     let has_compared = kit.has_compared.swap(false, std::sync::atomic::Ordering::Relaxed);
     for table in request.collections.iter().filter_map(|name| kit.plain.table(name).ok()) {
-        let mut place = Place::read(have.get(&*table.name), &scope(table));
+        let mut place = place(table, have);
         place.is_doubtful &= !has_compared;
         if place.is_doubtful {
             kit.compare();
@@ -83,7 +84,7 @@ pub(super) async fn pull(kit: &Kit, have: &Checkpoints, request: &PullRequest) -
     }
     kit.learn_epoch(&answer.epoch);
     let purged_before = answer.purged_before.parse().unwrap_or(0);
-    let mut rows = 0;
+    let (mut rows, mut seen) = (0, Seen::default());
     for ((table, mut place, _), part) in asked.into_iter().zip(answer.collections) {
         if let Some(error) = part.error {
             pulled.paused.push((table.name.clone(), fault_of(error)));
@@ -96,18 +97,25 @@ pub(super) async fn pull(kit: &Kit, have: &Checkpoints, request: &PullRequest) -
             || place.forget_before(purged_before)
             || place.advance(&answer.snapshot, part.whole, part.resets, part.more);
         place.is_doubtful |= begins_anew;
-        if begins_anew || part.untold {
+        if place.is_doubtful || part.untold {
             kit.compare();
         }
         // A walk over several pages ends in an older snapshot than this one: the next answer is of one snapshot again.
         pulled.more |= begins_anew || was_paging || place.pages.is_some();
+        seen = seen.and(&place);
         pulled.checkpoints.insert(table.name.to_string(), place.text());
     }
+    kit.learn_seen(seen);
     kit.learn_page(rows, sent.body.len());
     if !pulled.more {
         kit.forget_own(|transaction| is_visible(transaction, &answer.snapshot));
     }
     Ok(pulled)
+}
+
+/// How far a collection has been pulled.
+pub(super) fn place(table: &Table, have: &Checkpoints) -> Place {
+    Place::read(have.get(&*table.name), &scope(table))
 }
 
 /// What is read, in words that change when it does.
@@ -154,7 +162,7 @@ fn take(table: &Table, part: &Part<'_>, epoch: &str, rows: &mut Vec<RemoteRow>) 
 }
 
 /// H40: nothing is sent and nothing taken before somebody has looked.
-fn replaced() -> Fault {
+pub(super) fn replaced() -> Fault {
     let words = "this is another database than the one that this store knows, or an earlier state of it; look at what it \
                  has, then accept it with: tidelock sync --accept-server";
     Fault::new(FaultKind::Replaced, words)

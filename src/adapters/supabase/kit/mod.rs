@@ -8,6 +8,7 @@
 mod changes;
 mod filter;
 mod place;
+mod seen;
 mod send;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use super::Plain;
 use super::fault::{self, Refusal};
 use super::http::{Answer, Question};
 use super::table::Table;
+use seen::Seen;
 
 /// The column that the kit stamps.
 pub(super) const VERSION: &str = "tidelock_version";
@@ -35,6 +37,8 @@ pub const SERVER_EPOCH: &str = "server epoch";
 pub(super) const STAMP: &str = "kit-";
 /// The kit's word for another database than the one that was expected.
 const REPLACED: &str = "TL001";
+/// Its word for a device that was away for longer than deletions are remembered.
+const BEHIND: &str = "TL003";
 
 /// Who sends: the ledger's key.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +49,8 @@ pub struct Sender {
     pub epoch: String,
     /// The server's epoch, as far as it is known.
     pub server_epoch: Option<String>,
+    /// How far the collections have been pulled.
+    pub checkpoints: Checkpoints,
 }
 
 /// The server through its kit.
@@ -52,6 +58,7 @@ pub(super) struct Kit {
     plain: Arc<Plain>,
     identity: Sender,
     epoch: Mutex<Option<String>>,
+    seen: Mutex<Seen>,
     /// Transactions of our own about which all is known here.
     own: Mutex<BTreeSet<u64>>,
     page_rows: AtomicUsize,
@@ -64,7 +71,9 @@ pub(super) struct Kit {
 
 impl Kit {
     pub fn new(plain: Arc<Plain>, identity: Sender, compare_every: Duration) -> Self {
+        let places = plain.tables.values().map(|table| changes::place(table, &identity.checkpoints));
         Self {
+            seen: Mutex::new(Seen::of(places)),
             plain,
             epoch: Mutex::new(identity.server_epoch.clone()),
             identity,
@@ -121,6 +130,7 @@ impl Kit {
     pub fn listed(&self) {
         self.is_suspicious.store(false, Ordering::Relaxed);
         self.has_compared.store(true, Ordering::Relaxed);
+        locked(&self.seen).is_doubtful = false;
         *locked(&self.compared) = Instant::now();
     }
 
@@ -132,7 +142,8 @@ impl Kit {
         let line = format!("{}/rest/v1/rpc/{function}", self.plain.base);
         let question = Question { method: Method::POST, line, schema: None, prefer: None, body: Some(body) };
         self.plain.link.send(question).await.map_err(|fault| match fault.code.as_deref() {
-            Some(REPLACED) => Fault { kind: FaultKind::Replaced, ..fault },
+            Some(REPLACED) => Fault { status: fault.status, code: fault.code, ..changes::replaced() },
+            Some(BEHIND) => Fault { kind: FaultKind::Behind, ..fault },
             // About the call, not about an operation: those have verdicts of their own.
             Some("42501" | "42883") => Fault { kind: FaultKind::Schema, ..fault },
             _ => fault,
@@ -146,6 +157,15 @@ impl Kit {
     /// A pull tells which database this is, once what the store knows of it does not speak against it.
     fn learn_epoch(&self, epoch: &str) {
         *locked(&self.epoch) = Some(epoch.to_owned());
+    }
+
+    fn learn_seen(&self, seen: Seen) {
+        *locked(&self.seen) = seen;
+    }
+
+    /// How much the store has seen of the server's past.
+    fn seen(&self) -> Option<u64> {
+        locked(&self.seen).told()
     }
 
     fn own(&self, transaction: u64) {

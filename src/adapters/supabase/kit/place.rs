@@ -76,6 +76,8 @@ impl Place {
             return true;
         }
         self.resets = Some(resets);
+        // The table was attached anew: nobody has noted what it lost before.
+        self.is_doubtful |= is_whole && self.since.is_some();
         match more {
             Some(more) => {
                 self.since = self.since.take().filter(|_| !is_whole);
@@ -96,9 +98,14 @@ impl Place {
         is_elsewhere
     }
 
+    /// Every transaction before this one has been seen.
+    pub fn seen_before(&self) -> Option<u64> {
+        self.since.as_deref().and_then(all_visible_before)
+    }
+
     /// Deletions before this transaction may have been forgotten: whoever has not seen all of it reads everything.
     pub fn forget_before(&mut self, purged_before: u64) -> bool {
-        let is_behind = self.since.as_deref().and_then(all_visible_before).is_some_and(|seen| seen <= purged_before);
+        let is_behind = self.seen_before().is_some_and(|seen| seen <= purged_before);
         if is_behind {
             *self = Self { epoch: std::mem::take(&mut self.epoch), ..Self::beginning(&self.scope, self.resets) };
         }
@@ -150,6 +157,9 @@ mod tests {
         assert_eq!(place.since, None);
         assert!(!place.advance("20:20:", true, 1, None));
         assert_eq!(place.since.as_deref(), Some("20:20:"));
+        assert!(!place.is_doubtful);
+        place.advance("30:30:", true, 1, None);
+        assert!(place.is_doubtful, "it was attached anew");
     }
 
     #[test]

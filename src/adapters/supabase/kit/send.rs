@@ -225,10 +225,11 @@ impl Kit {
 fn body(kit: &Kit, part: &[(usize, &Outgoing)], again: bool) -> Result<String, Fault> {
     let text = |value: &str| json!(value).to_string();
     let mut body = format!(
-        r#"{{"client":{},"epoch":{},"server":{},"again":{again},"batch":["#,
+        r#"{{"client":{},"epoch":{},"server":{},"seen":{},"again":{again},"batch":["#,
         text(&kit.identity.client),
         text(&kit.identity.epoch),
         json!(kit.epoch()),
+        json!(kit.seen().map(|transaction| transaction.to_string())),
     );
     let epoch = kit.epoch();
     for (at, (group, outgoing)) in part.iter().enumerate() {
