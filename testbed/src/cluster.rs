@@ -1,5 +1,6 @@
 //! A PostgreSQL cluster for tests: one for all tests of a process, or one of one's own to crash.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -91,6 +92,11 @@ impl Cluster {
     pub async fn start_again(self: &Arc<Self>) -> Result<()> {
         let cluster = self.clone();
         blocking(move || cluster.lock().start_again()).await
+    }
+
+    /// `psql`, to be given the address of a database.
+    pub(crate) fn psql(&self) -> Command {
+        self.lock().tool("psql")
     }
 
     /// Removes a project's database, so that a long test run does not fill the disk.
