@@ -34,22 +34,42 @@ impl Progress<'_> {
     }
 
     async fn list(&mut self, collection: Arc<str>, round: Round) -> Result<(), Cut> {
+        let mut extra = self.compare(&collection, round).await?;
+        if !extra.is_empty() && in_time(self.crew.remote.nature()).await??.keeps_transactions {
+            // What was deleted since the last pull goes with the next one, together with its transaction.
+            self.pull(round).await?;
+            let still: BTreeSet<Arc<str>> = self.compare(&collection, round).await?.into_iter().collect();
+            extra.retain(|key| still.contains(key));
+        }
+        let gone = |key| RemoteRow { id: RecordId::new(collection.clone(), key), state: RemoteState::Gone };
+        for keys in extra.chunks(FETCH_KEYS) {
+            self.take_rows(keys.iter().cloned().map(gone).collect(), round).await?;
+        }
+        Ok(())
+    }
+
+    /// Fetches what is missing here, and tells what is missing there.
+    async fn compare(&mut self, collection: &Arc<str>, round: Round) -> Result<Vec<Arc<str>>, Cut> {
         let mut after = None;
         let (mut first, mut last) = (true, false);
+        let mut all_extra = Vec::new();
         while !last {
             let keys = in_time(self.crew.remote.keys(collection.clone(), after.take())).await??;
             last = keys.is_empty();
             after = keys.last().cloned();
             let part = Write::Listing(ListedKeys { collection: collection.clone(), keys, first, last });
             first = false;
-            let Written::Listed { missing, mut extra, unseen } = self.crew.storage.ask_soon(Perform(part)).await??
-            else {
+            let Written::Listed { missing, extra, unseen } = self.crew.storage.ask_soon(Perform(part)).await?? else {
                 return Err(Cut::Local("the store answered another question".to_owned()));
             };
-            extra.extend(self.absent(&collection, unseen).await?);
-            self.take_differences(&collection, missing, extra, round).await?;
+            all_extra.extend(extra);
+            all_extra.extend(self.absent(collection, unseen).await?);
+            for keys in missing.chunks(FETCH_KEYS) {
+                let fetched = in_time(self.crew.remote.fetch(collection.clone(), keys.to_vec())).await??;
+                self.take_rows(fetched.rows, round).await?;
+            }
         }
-        Ok(())
+        Ok(all_extra)
     }
 
     /// What was sent from here need not match the collection's filter: it is gone only if it is nowhere.
@@ -60,24 +80,6 @@ impl Progress<'_> {
         }
         keys.retain(|key| !existing.contains(key));
         Ok(keys)
-    }
-
-    async fn take_differences(
-        &mut self,
-        collection: &Arc<str>,
-        missing: Vec<Arc<str>>,
-        extra: Vec<Arc<str>>,
-        round: Round,
-    ) -> Result<(), Cut> {
-        let gone = |key| RemoteRow { id: RecordId::new(collection.clone(), key), state: RemoteState::Gone };
-        for keys in missing.chunks(FETCH_KEYS) {
-            let fetched = in_time(self.crew.remote.fetch(collection.clone(), keys.to_vec())).await??;
-            self.take_rows(fetched.rows, round).await?;
-        }
-        for keys in extra.chunks(FETCH_KEYS) {
-            self.take_rows(keys.iter().cloned().map(gone).collect(), round).await?;
-        }
-        Ok(())
     }
 
     async fn take_rows(&mut self, rows: Vec<RemoteRow>, round: Round) -> Result<(), Cut> {

@@ -1,5 +1,6 @@
 //! A PostgreSQL cluster for tests: one for all tests of a process, or one of one's own to crash.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,6 +106,11 @@ impl Cluster {
         self.maintenance().script(&format!("drop database if exists {name} with (force)")).await?;
         self.maintenance().script(&format!("create database {name} template template0")).await?;
         Database::Address(database_url.to_owned()).script(dump).await
+    }
+
+    /// `psql`, to be given the address of a database.
+    pub(crate) fn psql(&self) -> Command {
+        self.lock().tool("psql")
     }
 
     /// Removes a project's database, so that a long test run does not fill the disk.

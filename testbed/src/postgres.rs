@@ -97,10 +97,7 @@ impl Postgres {
 
     /// A database as SQL, as `pg_dump` writes it.
     pub(crate) fn dump(&self, database_url: &str) -> Result<String> {
-        // Where the server was found on the path alone, its tools may lie elsewhere on it.
-        let beside = self.binaries.join("pg_dump");
-        let mut command = if beside.exists() { self.command("pg_dump") } else { Command::new("pg_dump") };
-        let output = command.args(["--inserts", database_url]).output().context("run pg_dump")?;
+        let output = self.tool("pg_dump").args(["--inserts", database_url]).output().context("run pg_dump")?;
         if !output.status.success() {
             let detail = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Error::Start { what: "pg_dump", detail });
@@ -108,6 +105,12 @@ impl Postgres {
         // Lines with a backslash are for psql alone.
         let dump = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(dump.split_inclusive('\n').filter(|line| !line.starts_with('\\')).collect())
+    }
+
+    /// A program that comes with PostgreSQL. Where the server was found on the path alone, it may lie elsewhere on it.
+    pub(crate) fn tool(&self, program: &str) -> Command {
+        let beside = self.binaries.join(program);
+        Command::new(if beside.exists() { beside } else { program.into() })
     }
 
     fn command(&self, program: &str) -> Command {

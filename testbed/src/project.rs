@@ -1,6 +1,7 @@
 //! One Supabase project to test against: its address, its keys, its database.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::cluster::{Cluster, no_cluster};
 use crate::error::{Context, Error, Result};
 use crate::kit::{self, Attached};
-use crate::server::{Server, schema_files};
+use crate::server::{Server, node_script, schema_files};
 use crate::sql::Database;
 use crate::token;
 
@@ -185,6 +186,18 @@ impl Project {
     /// A request to the server with the secret key; `path` begins with a slash.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         reqwest::Client::new().request(method, format!("{}{path}", self.url)).header("apikey", &self.secret_key)
+    }
+
+    /// `psql` on this project's database.
+    pub fn psql(&self) -> Result<Command> {
+        let mut command = self.cluster()?.psql();
+        command.args(&self.database_url);
+        Ok(command)
+    }
+
+    /// A Node script of `testbed/server`, which finds the packages there.
+    pub fn node(&self, script: &str) -> Result<Command> {
+        node_script(script)
     }
 
     /// Stops the server; the database goes on.

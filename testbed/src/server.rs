@@ -85,9 +85,8 @@ pub(crate) fn schema_folder() -> &'static Path {
 /// Starts the process and gives the first line it prints; none when it ended or stayed silent.
 fn launch(options: &Value, log: &Path) -> Result<(Child, Option<String>)> {
     let errors = std::fs::OpenOptions::new().create(true).append(true).open(log).context("open the server's log")?;
-    let mut process = Command::new(find_node()?)
-        .current_dir(SCRIPTS)
-        .args(["serve.mjs", &options.to_string()])
+    let mut process = node_script("serve.mjs")?
+        .arg(options.to_string())
         .env("LITE_TELEMETRY", "0")
         .env("DO_NOT_TRACK", "1")
         .stdin(Stdio::piped())
@@ -104,6 +103,13 @@ fn launch(options: &Value, log: &Path) -> Result<(Child, Option<String>)> {
         }
     });
     Ok((process, receiver.recv_timeout(START_WITHIN).ok()))
+}
+
+/// A script that stands beside the packages it needs.
+pub(crate) fn node_script(name: &str) -> Result<Command> {
+    let mut command = Command::new(find_node()?);
+    command.current_dir(SCRIPTS).arg(name);
+    Ok(command)
 }
 
 /// The Node that came with the server's packages, else one on the path that is new enough.

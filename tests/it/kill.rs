@@ -12,18 +12,18 @@ use crate::support::{Dice, World};
 
 const KILLS: usize = 20;
 
-struct Process {
-    child: Child,
+pub struct Process {
+    pub child: Child,
 }
 
-fn tidelock(config: &std::path::Path) -> Command {
+pub fn tidelock(config: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidelock"));
     command.arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
 /// Starts the process and waits until it listens.
-async fn run(config: &std::path::Path) -> Process {
+pub async fn run(config: &std::path::Path) -> Process {
     let mut child = tidelock(config).arg("run").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut all = String::new();

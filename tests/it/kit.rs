@@ -1,7 +1,7 @@
 //! Devices on a server with the kit: exact pulls, pushes that take effect once, whole transactions.
 
 use tidelock::{Document, SyncRequest};
-use tidelock_testbed::{Fault, Session};
+use tidelock_testbed::{Fault, HoldAt, Session};
 
 use crate::support::{Device, World, assert_equal, uuid};
 
@@ -339,4 +339,41 @@ async fn h15_an_update_that_may_not_even_be_looked_at_is_parked_alone() {
     let report = device.sync().await;
     assert_eq!((report.pushed, report.parked), (1, 1), "{:?}", device.tidelock.status());
     assert_eq!(world.value("select name from projects").await, "fine");
+}
+
+#[tokio::test]
+async fn what_is_committed_while_keys_are_compared_arrives_whole() {
+    let world = World::with_kit().await;
+    let device = world.device("here");
+    let (project, task) = (uuid(1), uuid(2));
+    let made = format!(
+        "insert into projects (id) values ('{project}'); insert into tasks (id, project_id) values ('{task}', '{project}')"
+    );
+    let deleted = "delete from tasks; delete from projects".to_owned();
+    device.save("notes", "any", r#"{"body":"x"}"#).await;
+    device.sync_until_settled().await;
+    for committed in [made, deleted] {
+        // Keys are compared after a table was emptied.
+        world.project.sql("truncate notes").await.unwrap();
+        let [mut before, mut between] = ["projects", "tasks"]
+            .map(|table| world.network.pause_next("GET", &format!("/rest/v1/{table}"), HoldAt::Request));
+        let handle = device.tidelock.clone();
+        let syncing = tokio::spawn(async move { handle.sync(SyncRequest::default()).await });
+        if tokio::time::timeout(std::time::Duration::from_secs(8), before.reached()).await.is_err() {
+            panic!("{:?} {:?}", world.network.requests(), device.tidelock.status())
+        }
+        world.project.sql(&format!("begin; {committed}; commit")).await.unwrap();
+        before.release();
+        if tokio::time::timeout(std::time::Duration::from_secs(8), between.reached()).await.is_err() {
+            panic!("between {:?} {:?}", world.network.requests(), device.tidelock.status())
+        }
+        let seen = [device.get("projects", &project).await, device.get("tasks", &task).await];
+        assert_eq!(seen[0].is_some(), seen[1].is_some(), "{seen:?}");
+        between.release();
+        syncing.await.unwrap().unwrap();
+        device.sync_until_settled().await;
+        for table in ["projects", "tasks"] {
+            assert_equal(&device.records(table).await, &world.rows(table).await, table);
+        }
+    }
 }

@@ -11,6 +11,7 @@
 mod command_line;
 mod command_line_synced;
 mod conflicts;
+mod fleet;
 mod kill;
 mod kit;
 mod kit_sql;

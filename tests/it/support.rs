@@ -217,6 +217,11 @@ impl Dice {
         (Self(tidelock_actors::machine::Chance::from_seed(seed)), seed)
     }
 
+    /// One of several sources that come of the same seed.
+    pub fn of_seed(seed: u64) -> Self {
+        Self(tidelock_actors::machine::Chance::from_seed(seed))
+    }
+
     pub fn below(&mut self, bound: u64) -> u64 {
         (self.0.fraction() * bound as f64) as u64
     }

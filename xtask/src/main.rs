@@ -11,6 +11,7 @@ cargo xtask <task> [arguments]
   setup                    install what the test server needs: Node and npm, PostgreSQL 15 or newer, npm packages
   demo [arguments]         two devices work offline and come together (needs only Node)
   test [arguments]         all tests; the arguments go to `cargo test`
+  fleet                    ten devices and everybody else on one project, at full size; the tests run a slice of it
   bench [--quick] [--json] each figure and its floor, side by side
 
 On Debian and Ubuntu, as root or with passwordless sudo, missing programs are installed with apt-get.
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         "setup" => setup::everything(),
         "demo" => demo(&rest),
         "test" => test(&rest),
+        "fleet" => fleet(&rest),
         "bench" => bench(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -48,6 +50,12 @@ fn demo(arguments: &[String]) -> Result<(), String> {
 fn test(arguments: &[String]) -> Result<(), String> {
     setup::everything()?;
     run::cargo(&["test", "--workspace"], arguments)
+}
+
+fn fleet(arguments: &[String]) -> Result<(), String> {
+    setup::everything()?;
+    let test = ["test", "-p", "tidelock", "--test", "it", "--", "fleet::", "--nocapture"];
+    run::cargo_with(&[("TIDELOCK_FLEET", "full")], &test, arguments)
 }
 
 fn bench(arguments: &[String]) -> Result<(), String> {

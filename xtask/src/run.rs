@@ -15,9 +15,14 @@ pub fn say(text: &str) {
 
 /// Runs cargo in the workspace.
 pub fn cargo(first: &[&str], rest: &[String]) -> Result<(), String> {
+    cargo_with(&[], first, rest)
+}
+
+/// The same with these environment variables.
+pub fn cargo_with(variables: &[(&str, &str)], first: &[&str], rest: &[String]) -> Result<(), String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(first).args(rest).current_dir(workspace());
+    command.args(first).args(rest).envs(variables.iter().copied()).current_dir(workspace());
     say(&format!("cargo {} {}", first.join(" "), rest.join(" ")));
     run(&mut command)
 }

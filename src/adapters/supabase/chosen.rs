@@ -127,7 +127,7 @@ impl Remote for Chosen {
     fn fetch(&self, collection: Arc<str>, keys: Vec<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>> {
         async move {
             match self.kit().await? {
-                Some(kit) => Ok(Fetched { rows: kit.fetch_rows(&collection, keys).await? }),
+                Some(kit) => Ok(Fetched { rows: kit.fetch_overlooked(&collection, keys).await? }),
                 None => self.plain.fetch(collection, keys).await,
             }
         }

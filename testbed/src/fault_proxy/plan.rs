@@ -25,6 +25,8 @@ pub enum Fault {
     CutBody,
     /// The request waits for this long, then passes.
     Delay(Duration),
+    /// The request passes, and reaches the server once more after this long; the client hears of the first time.
+    Twice(Duration),
 }
 
 /// How often which fault is drawn; the probabilities add up to at most 1, the rest passes untouched.
@@ -46,6 +48,8 @@ pub struct FaultPlan {
     pub cut_body: f64,
     /// Probability of a delay of up to `delay_ms`.
     pub delay: f64,
+    /// Probability of a request that reaches the server twice, the second time up to `delay_ms` after the first.
+    pub twice: f64,
     /// The longest delay, in milliseconds.
     pub delay_ms: u64,
     /// The longest that a hanging request is kept, in milliseconds.
@@ -68,13 +72,14 @@ impl FaultPlan {
             lose_response: 0.0,
             cut_body: 0.0,
             delay: 0.0,
+            twice: 0.0,
             delay_ms: 50,
             hang_ms: 60_000,
             retry_after_s: 1,
         }
     }
 
-    /// Every kind of fault, together in this share of the requests (0 to 1), equally often.
+    /// Every kind of fault but requests that arrive twice, together in this share of the requests (0 to 1), equally often.
     pub fn mixed(seed: u64, share: f64) -> Self {
         const KINDS: f64 = 7.0;
         let each = share / KINDS;
@@ -105,6 +110,7 @@ impl FaultPlan {
             (self.lose_response, Fault::LoseResponse),
             (self.cut_body, Fault::CutBody),
             (self.delay, Fault::Delay(delay)),
+            (self.twice, Fault::Twice(delay)),
         ];
         kinds.into_iter().find_map(|(probability, fault)| {
             left -= probability;

@@ -21,6 +21,8 @@ pub struct Counts {
     pub cut_bodies: u64,
     /// Requests that were delayed.
     pub delayed: u64,
+    /// Requests that reached the server twice.
+    pub doubled: u64,
     /// Requests cut because the proxy was offline.
     pub offline: u64,
     /// The longest request line (method, path with query, version), in bytes.
@@ -37,6 +39,7 @@ impl Counts {
             + self.lost_responses
             + self.cut_bodies
             + self.delayed
+            + self.doubled
             + self.offline
     }
 }
@@ -65,6 +68,7 @@ impl Records {
             Fault::LoseResponse => &mut counts.lost_responses,
             Fault::CutBody => &mut counts.cut_bodies,
             Fault::Delay(_) => &mut counts.delayed,
+            Fault::Twice(_) => &mut counts.doubled,
         };
         *count += 1;
     }

@@ -65,16 +65,23 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         }
         Some(Fault::CutBefore) => return Err(Cut),
         Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
-        Some(Fault::LoseResponse | Fault::CutBody) | None => {}
+        Some(Fault::LoseResponse | Fault::CutBody | Fault::Twice(_)) | None => {}
     }
     let barrier = pass(barrier, HoldAt::Request).await;
-    let request = shared
-        .client
-        .request(head.method.clone(), format!("{}{path_and_query}", shared.target))
-        .headers(forwardable(&head.headers))
-        .body(body);
+    let request = || {
+        let request = shared.client.request(head.method.clone(), format!("{}{path_and_query}", shared.target));
+        request.headers(forwardable(&head.headers)).body(body.clone())
+    };
+    if let Some(Fault::Twice(later)) = fault {
+        let again = request();
+        tokio::spawn(async move {
+            tokio::time::sleep(later).await;
+            // Nobody waits for what the server says to it.
+            let _ = fetch(again).await;
+        });
+    }
     // A client that leaves does not take its request back from the server.
-    let answered = tokio::spawn(fetch(request)).await.map_err(|_| Cut)?.map_err(|_| Cut)?;
+    let answered = tokio::spawn(fetch(request())).await.map_err(|_| Cut)?.map_err(|_| Cut)?;
     pass(barrier, HoldAt::Response).await;
     match fault {
         Some(Fault::LoseResponse) => Err(Cut),

@@ -84,6 +84,18 @@ async fn offline_means_that_nothing_passes() {
 }
 
 #[tokio::test]
+async fn a_request_can_arrive_twice() {
+    let world = behind(FaultPlan::none()).await;
+    world.project.sql("alter table notes drop constraint notes_pkey").await.unwrap();
+    world.proxy.next_for("POST", NOTES, Fault::Twice(Duration::from_millis(10)));
+    assert_eq!(world.add("twice").await, Some(201));
+    let arrived =
+        async { while world.project.value("select count(*) from notes").await.unwrap().as_deref() != Some("2") {} };
+    tokio::time::timeout(Duration::from_secs(10), arrived).await.expect("it comes again");
+    assert_eq!(world.proxy.counts().doubled, 1);
+}
+
+#[tokio::test]
 async fn drawn_faults_are_counted_as_what_they_are() {
     let world = behind(FaultPlan { hang_ms: 20, ..FaultPlan::mixed(42, 0.7) }).await;
     for n in 0..40 {

@@ -108,6 +108,7 @@ pub(super) async fn pull(kit: &Kit, have: &Checkpoints, request: &PullRequest) -
     kit.learn_seen(seen);
     kit.learn_page(rows, sent.body.len());
     if !pulled.more {
+        kit.saw(&answer.snapshot);
         kit.forget_own(|transaction| is_visible(transaction, &answer.snapshot));
     }
     Ok(pulled)

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::value::RawValue;
-use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, RemoteRow, Version};
+use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, RemoteRow, RemoteState, Version};
 use tidelock_actors::ports::{PullRequest, Pulled, Pushed, Remote};
 
+use self::place::is_visible;
 use super::Plain;
 use super::fault::{self, Refusal};
 use super::http::{Answer, Question};
@@ -61,6 +62,8 @@ pub(super) struct Kit {
     seen: Mutex<Seen>,
     /// Transactions of our own about which all is known here.
     own: Mutex<BTreeSet<u64>>,
+    /// The snapshot of the last pull.
+    last_snapshot: Mutex<String>,
     page_rows: AtomicUsize,
     /// Whether rows may be here that the server does not have, without it having said so.
     is_suspicious: AtomicBool,
@@ -78,6 +81,7 @@ impl Kit {
             epoch: Mutex::new(identity.server_epoch.clone()),
             identity,
             own: Mutex::default(),
+            last_snapshot: Mutex::default(),
             page_rows: AtomicUsize::new(changes::FIRST_PAGE_ROWS),
             is_suspicious: AtomicBool::new(false),
             has_compared: AtomicBool::new(false),
@@ -119,6 +123,19 @@ impl Kit {
         let epoch = self.epoch().unwrap_or_default();
         let versioned = |row: RemoteRow| RemoteRow { state: changes::versioned(row.state, &epoch), ..row };
         Ok(fetched.rows.into_iter().map(versioned).collect())
+    }
+
+    /// As `fetch_rows`, without those that the next pull brings: it brings them with all of their transactions.
+    pub async fn fetch_overlooked(&self, collection: &Arc<str>, keys: Vec<Arc<str>>) -> Result<Vec<RemoteRow>, Fault> {
+        let mut rows = self.fetch_rows(collection, keys).await?;
+        let (epoch, snapshot) = (self.epoch().unwrap_or_default(), locked(&self.last_snapshot).clone());
+        let is_to_come = |version: &Version| {
+            transaction_of(version, &epoch)
+                .and_then(|number| number.parse().ok())
+                .is_some_and(|t| !is_visible(t, &snapshot))
+        };
+        rows.retain(|row| !matches!(&row.state, RemoteState::Present { version: Some(v), .. } if is_to_come(v)));
+        Ok(rows)
     }
 
     /// Whether it is time to compare keys: after something that leaves no tombstones, and now and then.
@@ -174,6 +191,10 @@ impl Kit {
 
     fn own_transactions(&self) -> Vec<String> {
         locked(&self.own).iter().map(u64::to_string).collect()
+    }
+
+    fn saw(&self, snapshot: &str) {
+        snapshot.clone_into(&mut locked(&self.last_snapshot));
     }
 
     fn forget_own(&self, is_behind: impl Fn(u64) -> bool) {
