@@ -3,17 +3,19 @@
 //! Every step is safe to repeat and leaves the store consistent, so a round may be dropped at any await.
 //! It decides nothing about when; it only reports how far it came.
 
+mod audit;
 mod deletions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
 use crate::conflict::{ConflictError, ConflictResolver, Take};
 use crate::limits::{QUICK_BATCH, REMOTE_DEADLINE, RESOLUTION_TRIES};
+use crate::machine::audit::Scope;
 use crate::machine::schedule::Task;
-use crate::model::{CollectionRules, Counts, Fault, FaultKind, Outgoing, RecordId, Verdict};
+use crate::model::{CollectionRules, Counts, Fault, FaultKind, Findings, Outgoing, RecordId, Verdict};
 use crate::peer::{PartError, Peer};
 use crate::ports::{PullRequest, Pulled, Reader, Remote, StoreError};
 use crate::queue::{BeginRound, Lease, Leased, Queue, QueueError, Settle, Settled};
@@ -44,6 +46,8 @@ pub struct RoundReport {
     pub fault: Option<Fault>,
     /// What cut the round short on this device: a full disk, a part that was restarted.
     pub local_trouble: Option<String>,
+    /// What an audit found in each collection that it could compare.
+    pub audit: Option<BTreeMap<Arc<str>, Findings>>,
 }
 
 impl RoundReport {
@@ -95,12 +99,12 @@ pub struct Round {
     pub batch_size_max: usize,
 }
 
-/// Runs the round to its end or to the first fault that concerns all of it.
-pub async fn run(crew: Crew, round: Round) -> RoundReport {
+/// Runs the round, with the audit that is asked for, to its end or to the first fault that concerns all of it.
+pub async fn run(crew: Crew, round: Round, audited: Option<Scope>) -> RoundReport {
     let requests_before = crew.remote.requests();
     let mut report = RoundReport::default();
     let mut progress = Progress { crew: &crew, report: &mut report };
-    let result = progress.all(round).await;
+    let result = progress.all(round, audited.as_ref()).await;
     match result {
         Ok(()) => {}
         Err(Cut::Remote(fault)) => report.fault = Some(fault),
@@ -139,7 +143,7 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    async fn all(&mut self, round: Round) -> Result<(), Cut> {
+    async fn all(&mut self, round: Round, audited: Option<&Scope>) -> Result<(), Cut> {
         self.check_identity().await?;
         if round.task.probe {
             in_time(self.crew.remote.probe()).await??;
@@ -151,7 +155,9 @@ impl Progress<'_> {
         if round.task.pull {
             self.pull(round).await?;
         }
-        if round.task.pull && round.task.deep && self.crew.remote.needs_listing() {
+        if let Some(scope) = audited {
+            self.audit(round, scope).await?;
+        } else if round.task.pull && round.task.deep && self.crew.remote.needs_listing() {
             self.find_deletions(round).await?;
             self.crew.remote.listed();
         }

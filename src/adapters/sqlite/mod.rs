@@ -5,6 +5,7 @@
 //! collection is also a view with one column a known field. Nothing here decides policy.
 
 mod answers;
+mod audit;
 mod batch;
 mod checkpointer;
 mod collections;
@@ -30,6 +31,7 @@ mod settle;
 mod statements;
 mod verify;
 mod views;
+mod withdraw;
 mod writer;
 
 pub use answers::{
