@@ -171,7 +171,7 @@ pub struct PullRequest {
     pub collections: Vec<Arc<str>>,
     /// Also read tables without a version column, row by row.
     pub deep: bool,
-    /// The round that asks; another number than in the checkpoint begins a new walk.
+    /// The walk's number, mostly that of its round; another one than in the checkpoint begins a new walk.
     pub round: i64,
 }
 

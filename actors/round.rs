@@ -103,7 +103,7 @@ pub struct Round {
 pub async fn run(crew: Crew, round: Round, audited: Option<Scope>) -> RoundReport {
     let requests_before = crew.remote.requests();
     let mut report = RoundReport::default();
-    let mut progress = Progress { crew: &crew, report: &mut report };
+    let mut progress = Progress { crew: &crew, walk: 0, report: &mut report };
     let result = progress.all(round, audited.as_ref()).await;
     match result {
         Ok(()) => {}
@@ -139,6 +139,8 @@ local_cut!(StoreError, PartError, QueueError, ConflictError);
 
 struct Progress<'a> {
     crew: &'a Crew,
+    /// The number of the last walk.
+    walk: i64,
     report: &'a mut RoundReport,
 }
 
@@ -261,10 +263,12 @@ impl Progress<'_> {
         }
     }
 
-    /// Fetches page after page; the next one is on its way while the last one is stored.
+    /// Fetches page after page; the next one is on its way while the last one is stored. A round that pulls
+    /// more than once gives each walk another number than the one before.
     async fn pull(&mut self, round: Round) -> Result<(), Cut> {
+        self.walk = if self.walk == round.number { -round.number } else { round.number };
         let collections = self.pulled_collections().map(|rule| rule.name.clone()).collect();
-        let request = PullRequest { collections, deep: round.task.deep, round: round.number };
+        let request = PullRequest { collections, deep: round.task.deep, round: self.walk };
         let mut have = self.crew.reader.checkpoints().await?;
         let mut page = self.next_page(have.clone(), &request).await?;
         loop {

@@ -251,7 +251,7 @@ impl Schedule {
     fn wake(&mut self, now: Instant) -> Option<Task> {
         let (due, reason) = self.deadline()?;
         let probe = reason == Reason::Retry;
-        (due <= now).then(|| self.start(Task { probe, audit: self.is_audit_due(now), ..ROUND }, now))
+        (due <= now).then(|| self.start(Task { probe, audit: !probe && self.is_audit_due(now), ..ROUND }, now))
     }
 
     fn is_audit_due(&self, now: Instant) -> bool {

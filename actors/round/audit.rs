@@ -121,6 +121,7 @@ impl Progress<'_> {
         let (mut suspected, mut after, mut is_first) = (Vec::new(), None, true);
         loop {
             let rows = in_time(self.crew.remote.rows(collection.clone(), after.take())).await??.rows;
+            (self.crew.moved)();
             let keys: Vec<_> = rows.iter().map(|row| row.id.key.clone()).collect();
             after = keys.last().cloned();
             let is_last = rows.is_empty();
@@ -145,11 +146,11 @@ impl Progress<'_> {
     /// difference, one that stays as it was and still does not arrive is.
     async fn compare(&mut self, round: Round, collection: &Arc<str>, mut keys: Vec<Arc<str>>) -> Result<Compared, Cut> {
         let (mut compared, mut before) = (Compared::default(), BTreeMap::<Arc<str>, RemoteState>::new());
-        for look in 0..AUDIT_LOOKS {
+        for _ in 0..AUDIT_LOOKS {
             if keys.is_empty() {
                 break;
             }
-            self.pull_beside(round, look % 2 == 0).await?;
+            self.pull(round).await?;
             let rows = in_time(self.crew.remote.fetch(collection.clone(), std::mem::take(&mut keys))).await??.rows;
             let standings = self.crew.reader.standings(ids(&rows)).await?;
             let absent =
@@ -175,12 +176,6 @@ impl Progress<'_> {
             }
         }
         Ok(compared)
-    }
-
-    /// Another pull of the same round: the plain mode walks once for each number.
-    async fn pull_beside(&mut self, round: Round, is_other: bool) -> Result<(), Cut> {
-        let number = if is_other { -round.number } else { round.number };
-        self.pull(Round { number, ..round }).await
     }
 
     /// How many of these are as the server has them now.

@@ -242,3 +242,27 @@ async fn what_cannot_be_compared_is_named() {
     assert!(!report.equal && !report.is_settled() && report.paused.contains_key("notes"), "{report:?}");
     assert!(report.collections.contains_key("tasks"), "the others are compared: {report:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_changed_while_an_audit_runs_are_no_difference() {
+    for world in World::both().await {
+        let device = stocked(&world, "here").await;
+        world.project.sql("update tasks set n = 0").await.unwrap();
+        let writing = async {
+            for round in 1.. {
+                let change = format!(
+                    "update tasks set n = {round} where id = '{}'; update tasks set n = n + 1 where n % 7 = {}",
+                    uuid(1 + round % 40),
+                    round % 7
+                );
+                world.project.sql(&change).await.unwrap();
+            }
+        };
+        let auditing = async {
+            for _ in 0..3 {
+                assert_eq!(counts(&device, false).await, [0, 0, 0, 0]);
+            }
+        };
+        futures::future::select(std::pin::pin!(writing), std::pin::pin!(auditing)).await;
+    }
+}
