@@ -12,6 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::figure::{Figure, Options};
 use crate::kit::bare_pages;
 
+/// How often each audit is made.
+const TURNS: usize = 3;
+
 pub async fn figures(options: &Options) -> Vec<Figure> {
     let rows = if options.quick { 100_000 } else { 1_000_000 };
     let kit = ProjectOptions { kit: vec![("bench", None)], ..ProjectOptions::default() };
@@ -44,14 +47,14 @@ pub async fn figures(options: &Options) -> Vec<Figure> {
     let counted = Counted::before(&project).await;
     let tidelock = open(&counted.url);
     let (mut seconds, mut bytes) = (Vec::new(), Vec::new());
-    for _ in 0..options.rounds() {
+    for _ in 0..TURNS {
         let (report, time, travelled) = audited(&tidelock, &counted).await;
         assert!(report.equal, "{report:?}");
         seconds.push(time);
         bytes.push(travelled);
     }
     let (mut differing_seconds, mut differing_bytes) = (Vec::new(), Vec::new());
-    for round in 0..options.rounds() {
+    for round in 0..TURNS {
         let drift = format!(
             "set session_replication_role = replica;
              update public.bench set title = 'drifted' where id = (select id from public.bench order by id offset {round} limit 1)"
