@@ -50,6 +50,16 @@ pub const TRUSTED_COUNTS: u32 = 12;
 pub const REMOTE_DEADLINE: Duration = Duration::from_secs(300);
 /// Keys read from the server at once.
 pub const FETCH_KEYS: usize = 500;
+/// Rows that a bucket of an audit is to have, so that little is listed where one of them differs.
+pub const BUCKET_ROWS: usize = 256;
+/// Buckets of an audit at most: each is 16 bytes of an answer.
+pub const AUDIT_BUCKETS: usize = 4_096;
+/// Rows that are listed in one answer of an audit, roughly.
+pub const AUDIT_ROWS: usize = 20_000;
+/// Times that an audit looks at rows that the server is just changing, before it leaves them to the next one.
+pub const AUDIT_LOOKS: usize = 4;
+/// How long a periodic audit that was cut short is left alone.
+pub const AUDIT_RETRY: Duration = Duration::from_secs(60 * 60);
 /// The least time between two published statuses.
 pub const STATUS_PAUSE: Duration = Duration::from_millis(100);
 /// How often history is pruned and the log truncated.

@@ -398,5 +398,25 @@ pub struct CollectionCounts {
     pub on_server: u64,
 }
 
+/// What an audit found in one collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Findings {
+    /// Rows that the server has and the store lacked.
+    pub missing: u64,
+    /// Records that the store had from the server, and the server lacks or does not show.
+    pub extra: u64,
+    /// Rows that mean something else here and there.
+    pub different: u64,
+    /// Those of all these that are put right.
+    pub repaired: u64,
+}
+
+impl Findings {
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.missing + self.extra + self.different == 0
+    }
+}
+
 /// The counts of all collections.
 pub type Counts = BTreeMap<Arc<str>, CollectionCounts>;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::document::Document;
+use crate::document::{Document, Layout};
 use crate::model::{
     Checkpoints, Contested, Counts, Fault, Operation, Outcome, Outgoing, RecordId, Reference, RemoteRow, Sequence,
     Stamp, Verdict, Version,
@@ -65,6 +65,12 @@ pub trait Reader: Send + Sync {
     fn pending(&self, after: Sequence, limit: usize) -> BoxFuture<'static, Result<Vec<Operation>, StoreError>>;
     /// The server's document and version under each record's pending operations, in the same order.
     fn bases(&self, ids: Vec<RecordId>) -> BoxFuture<'static, Result<Vec<Base>, StoreError>>;
+    /// The digests of what the server is believed to have, by bucket, for each of these collections; one pass over all.
+    fn digests(&self, asked: Vec<Digesting>) -> BoxFuture<'static, Result<Vec<Vec<u64>>, StoreError>>;
+    /// The keys and digests in these buckets.
+    fn digests_within(&self, asked: Digesting, buckets: Vec<usize>) -> BoxFuture<'static, Result<Digests, StoreError>>;
+    /// What the server is believed to have of these records, in the same order.
+    fn standings(&self, ids: Vec<RecordId>) -> BoxFuture<'static, Result<Vec<Standing>, StoreError>>;
     /// All checkpoints.
     fn checkpoints(&self) -> BoxFuture<'static, Result<Checkpoints, StoreError>>;
     /// The parked create, if any, among `collections` whose key is one of `keys`.
@@ -84,6 +90,33 @@ pub struct Base {
     pub version: Option<Version>,
 }
 
+/// What the server is believed to have of a record, whatever was done to it here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The row, also where a decision on it is still open; `None` where it has none.
+    pub document: Option<Document>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Whether the server said so itself, within the collection's filter.
+    pub confirmed: bool,
+}
+
+/// Keys, each with the digest of its row.
+pub type Digests = Vec<(Arc<str>, u64)>;
+
+/// How the digests of a collection are made, here and there.
+#[derive(Debug, Clone)]
+pub struct Digesting {
+    /// The collection.
+    pub collection: Arc<str>,
+    /// The columns.
+    pub layout: Arc<Layout>,
+    /// The number of buckets, a power of two.
+    pub buckets: usize,
+    /// Whether records count that only a push has told of: they need not match the collection's filter.
+    pub with_unconfirmed: bool,
+}
+
 /// The server. The plain mode and the server kit are two of them.
 pub trait Remote: Send + Sync {
     /// Sends a batch, in order; each operation has its verdict at the same place.
@@ -100,6 +133,14 @@ pub trait Remote: Send + Sync {
     fn count(&self, collection: Arc<str>) -> BoxFuture<'_, Result<u64, Fault>>;
     /// The keys after `after`, in the server's order; an empty page is the end.
     fn keys(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>>;
+    /// The whole rows after `after`, in the order of their keys; an empty page is the end.
+    fn rows(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>>;
+    /// The columns that digests are made of, for each of these collections; nothing where the server cannot make any.
+    fn layouts(&self, collections: Vec<Arc<str>>) -> BoxFuture<'_, Result<Option<Vec<Layout>>, Fault>>;
+    /// The digests of the collection's rows, by bucket.
+    fn digests(&self, asked: Digesting) -> BoxFuture<'_, Result<Vec<u64>, Fault>>;
+    /// The keys and digests in these buckets.
+    fn digests_within(&self, asked: Digesting, buckets: Vec<usize>) -> BoxFuture<'_, Result<Digests, Fault>>;
     /// The smallest request that tells whether the server is there and takes the credentials.
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>>;
     /// How the server is talked to, by the name that the configuration gives it.
@@ -146,7 +187,7 @@ pub struct PullRequest {
     pub collections: Vec<Arc<str>>,
     /// Also read tables without a version column, row by row.
     pub deep: bool,
-    /// The round that asks; another number than in the checkpoint begins a new walk.
+    /// The walk's number, mostly that of its round; another one than in the checkpoint begins a new walk.
     pub round: i64,
 }
 

@@ -3,17 +3,20 @@
 //! Every step is safe to repeat and leaves the store consistent, so a round may be dropped at any await.
 //! It decides nothing about when; it only reports how far it came.
 
+mod audit;
 mod deletions;
 mod push;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::timeout;
 
 use crate::conflict::{ConflictError, ConflictResolver, Take};
 use crate::limits::REMOTE_DEADLINE;
+use crate::machine::audit::Scope;
 use crate::machine::schedule::Task;
-use crate::model::{CollectionRules, Counts, Fault, FaultKind};
+use crate::model::{CollectionRules, Counts, Fault, FaultKind, Findings};
 use crate::peer::{PartError, Peer};
 use crate::ports::{PullRequest, Pulled, Reader, Remote, StoreError};
 use crate::queue::{Queue, QueueError};
@@ -44,6 +47,8 @@ pub struct RoundReport {
     pub fault: Option<Fault>,
     /// What cut the round short on this device: a full disk, a part that was restarted.
     pub local_trouble: Option<String>,
+    /// What an audit found in each collection that it could compare.
+    pub audit: Option<BTreeMap<Arc<str>, Findings>>,
 }
 
 impl RoundReport {
@@ -95,12 +100,12 @@ pub struct Round {
     pub batch_size_max: usize,
 }
 
-/// Runs the round to its end or to the first fault that concerns all of it.
-pub async fn run(crew: Crew, round: Round) -> RoundReport {
+/// Runs the round, with the audit that is asked for, to its end or to the first fault that concerns all of it.
+pub async fn run(crew: Crew, round: Round, audited: Option<Scope>) -> RoundReport {
     let requests_before = crew.remote.requests();
     let mut report = RoundReport::default();
-    let mut progress = Progress { crew: &crew, report: &mut report };
-    let result = progress.all(round).await;
+    let mut progress = Progress { crew: &crew, walk: 0, report: &mut report };
+    let result = progress.all(round, audited.as_ref()).await;
     match result {
         Ok(()) => {}
         Err(Cut::Remote(fault)) => report.fault = Some(fault),
@@ -135,11 +140,13 @@ local_cut!(StoreError, PartError, QueueError, ConflictError);
 
 struct Progress<'a> {
     crew: &'a Crew,
+    /// The number of the last walk.
+    walk: i64,
     report: &'a mut RoundReport,
 }
 
 impl Progress<'_> {
-    async fn all(&mut self, round: Round) -> Result<(), Cut> {
+    async fn all(&mut self, round: Round, audited: Option<&Scope>) -> Result<(), Cut> {
         self.check_identity().await?;
         if round.task.probe {
             in_time(self.crew.remote.probe()).await??;
@@ -160,7 +167,16 @@ impl Progress<'_> {
         if round.task.pull {
             self.pull(round).await?;
         }
-        if round.task.pull && round.task.deep && self.crew.remote.needs_listing() && self.find_deletions(round).await? {
+        if let Some(scope) = audited {
+            self.audit(round, scope).await?;
+            if *scope == Scope::everything() {
+                self.crew.remote.listed();
+            }
+        } else if round.task.pull
+            && round.task.deep
+            && self.crew.remote.needs_listing()
+            && self.find_deletions(round).await?
+        {
             self.crew.remote.listed();
         }
         // What the resolver has decided may have to be sent.
@@ -198,10 +214,12 @@ impl Progress<'_> {
         }
     }
 
-    /// Fetches page after page; the next one is on its way while the last one is stored.
+    /// Fetches page after page; the next one is on its way while the last one is stored. A round that pulls
+    /// more than once gives each walk another number than the one before.
     async fn pull(&mut self, round: Round) -> Result<(), Cut> {
+        self.walk = if self.walk == round.number { -round.number } else { round.number };
         let collections = self.pulled_collections().map(|rule| rule.name.clone()).collect();
-        let request = PullRequest { collections, deep: round.task.deep, round: round.number };
+        let request = PullRequest { collections, deep: round.task.deep, round: self.walk };
         let mut have = self.crew.reader.checkpoints().await?;
         let mut page = self.next_page(have.clone(), &request).await?;
         loop {

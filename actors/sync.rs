@@ -10,8 +10,9 @@ use tokio::sync::watch;
 
 use crate::deferred::Deferred;
 use crate::limits::{ACTOR_MAILBOX, TRUSTED_COUNTS};
+use crate::machine::audit::Scope;
 use crate::machine::schedule::{Input, Schedule, State, Task};
-use crate::model::{Checkpoints, CollectionRules, Fault, FaultKind};
+use crate::model::{Checkpoints, CollectionRules, Fault, FaultKind, Findings};
 use crate::ports::{Clock, Reader};
 use crate::round::{self, Crew, Round, RoundReport};
 use crate::status::{SyncPhase, SyncStatus};
@@ -28,6 +29,10 @@ const LAST_SYNCED: &str = "last synced";
 /// a name.
 const CLOCK_OFFSET: &str = "clock offset";
 
+/// The checkpoint that says when the last audit of everything ended well, milliseconds since 1970; before the first one,
+/// when the store was first synced. No collection has such a name.
+const LAST_AUDITED: &str = "last audited";
+
 /// What the rounds of earlier runs have left behind.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Remembered {
@@ -35,6 +40,8 @@ pub struct Remembered {
     pub last_synced_ms: Option<i64>,
     /// The server's clock less this device's, in milliseconds (H38).
     pub clock_offset_ms: Option<i64>,
+    /// When the last audit of everything ended well, milliseconds since 1970.
+    pub audited_ms: Option<i64>,
 }
 
 impl Remembered {
@@ -42,7 +49,11 @@ impl Remembered {
     pub async fn read(reader: &dyn Reader) -> Self {
         let checkpoints = reader.checkpoints().await.unwrap_or_default();
         let number = |name| checkpoints.get(name)?.parse().ok();
-        Self { last_synced_ms: number(LAST_SYNCED), clock_offset_ms: number(CLOCK_OFFSET) }
+        Self {
+            last_synced_ms: number(LAST_SYNCED),
+            clock_offset_ms: number(CLOCK_OFFSET),
+            audited_ms: number(LAST_AUDITED),
+        }
     }
 }
 
@@ -66,6 +77,11 @@ pub struct Sync {
     pub pull: bool,
 }
 
+/// Asks for an audit now; the answer comes at its end.
+#[derive(Message)]
+#[rtype(result = "RoundReport")]
+pub struct Audit(pub Scope);
+
 /// Takes over changed settings and collections.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -86,6 +102,9 @@ pub struct SyncScheduler {
     /// Who waits for the round that runs, and who for the next one.
     answering: Vec<Deferred<RoundReport>>,
     asking: Vec<Deferred<RoundReport>>,
+    /// What the next audit is to be; without it, of everything.
+    scope: Option<Scope>,
+    audited_ms: Option<i64>,
     moved_ms: Arc<AtomicI64>,
     rounds: i64,
     trusted_rounds: u32,
@@ -99,20 +118,28 @@ impl SyncScheduler {
         mut crew: Crew,
         clock: Arc<dyn Clock>,
         status: watch::Sender<SyncStatus>,
+        remembered: Remembered,
         seed: u64,
     ) -> Self {
         let moved_ms = Arc::new(AtomicI64::new(clock.now_ms()));
         let (moves, time) = (moved_ms.clone(), clock.clone());
         crew.moved = Arc::new(move || moves.store(time.now_ms(), Ordering::Relaxed));
         let rounds = clock.now_ms();
+        let mut schedule = Schedule::new(settings, now(), seed);
+        if let Some(audited_ms) = remembered.audited_ms {
+            let ago_ms = u64::try_from(clock.now_ms() - audited_ms).unwrap_or_default();
+            schedule.handle(Input::Audited(Duration::from_millis(ago_ms)), now());
+        }
         Self {
-            schedule: Schedule::new(settings, now(), seed),
+            schedule,
             crew,
             clock,
             status,
             running: None,
             answering: Vec::new(),
             asking: Vec::new(),
+            scope: None,
+            audited_ms: remembered.audited_ms,
             moved_ms,
             rounds,
             trusted_rounds: 0,
@@ -134,15 +161,17 @@ impl SyncScheduler {
         let distrusts_counts = task.deep && self.trusted_rounds >= TRUSTED_COUNTS;
         self.trusted_rounds = if distrusts_counts { 0 } else { self.trusted_rounds + u32::from(task.deep) };
         let round = Round { number: self.rounds, task, distrusts_counts, batch_size, batch_size_max };
-        let ended = round::run(self.crew.clone(), round).into_actor(self);
+        let scope = task.audit.then(|| self.scope.take().unwrap_or_else(Scope::everything));
+        let ended = round::run(self.crew.clone(), round, scope.clone()).into_actor(self);
         self.running =
-            Some(context.spawn(ended.map(move |report, sync, context| sync.conclude(task, report, context))));
+            Some(context.spawn(ended.map(move |report, sync, context| sync.conclude(task, scope, report, context))));
         self.answering.append(&mut self.asking);
     }
 
-    fn conclude(&mut self, task: Task, report: RoundReport, context: &mut Context<Self>) {
+    fn conclude(&mut self, task: Task, scope: Option<Scope>, report: RoundReport, context: &mut Context<Self>) {
         self.running = None;
         self.note(task, &report);
+        self.note_audit(scope, &report);
         self.answering.drain(..).for_each(|asker| asker.give(report.clone()));
         self.step(Input::RoundEnded(report.cut()), context);
     }
@@ -165,7 +194,24 @@ impl SyncScheduler {
             }
         });
         let offset_ms = self.crew.remote.clock_offset_ms();
-        let numbers = [(LAST_SYNCED, is_synced.then_some(now_ms)), (CLOCK_OFFSET, offset_ms)];
+        self.remember([(LAST_SYNCED, is_synced.then_some(now_ms)), (CLOCK_OFFSET, offset_ms)]);
+    }
+
+    /// Periodic audits are counted from the last one of everything, or from the first round that ended well.
+    fn note_audit(&mut self, scope: Option<Scope>, report: &RoundReport) {
+        let is_whole = scope.is_some_and(|scope| scope.collections.is_empty()) && report.audit.is_some();
+        if is_whole || self.audited_ms.is_none() && report.cut().is_none() {
+            self.audited_ms = Some(self.clock.now_ms());
+            self.remember([(LAST_AUDITED, self.audited_ms)]);
+            self.schedule.handle(Input::Audited(Duration::ZERO), now());
+        }
+        for (collection, findings) in report.audit.iter().flatten().filter(|(_, findings)| !findings.is_empty()) {
+            let Findings { missing, extra, different, repaired } = *findings;
+            tracing::warn!(%collection, missing, extra, different, repaired, "an audit found differences to the server");
+        }
+    }
+
+    fn remember<const N: usize>(&self, numbers: [(&str, Option<i64>); N]) {
         let known = numbers.into_iter().filter_map(|(name, number)| Some((name.to_owned(), number?.to_string())));
         let checkpoints: Checkpoints = known.collect();
         if !checkpoints.is_empty() {
@@ -265,6 +311,21 @@ impl Handler<Sync> for SyncScheduler {
         let answer = Deferred::default();
         self.asking.push(answer.clone());
         self.step(Input::Manual { push: sync.push, pull: sync.pull }, context);
+        answer
+    }
+}
+
+impl Handler<Audit> for SyncScheduler {
+    type Result = Deferred<RoundReport>;
+
+    fn handle(&mut self, Audit(scope): Audit, context: &mut Self::Context) -> Self::Result {
+        let answer = Deferred::default();
+        self.asking.push(answer.clone());
+        self.scope = Some(match self.scope.take() {
+            Some(other) => other.and(scope),
+            None => scope,
+        });
+        self.step(Input::Audit, context);
         answer
     }
 }

@@ -103,6 +103,11 @@ pub struct Observation {
     pub stamp: Stamp,
     /// Whether they were read by their keys: then nothing says whether they match their collection's filter.
     pub by_key: bool,
+    /// Whether a row of a version that is known is looked at all the same: it may have been changed without a new one.
+    pub distrusts_versions: bool,
+    /// The cause with which operations are set aside whose rows are gone or may not be seen any more. Without one, that
+    /// is a conflict like any other.
+    pub withdrawn: Option<Fault>,
 }
 
 /// A part of a listing of the server's keys.

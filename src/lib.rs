@@ -19,7 +19,7 @@ pub mod watch;
 pub use collection::Collection;
 pub use config::Config;
 pub use error::Error;
-pub use handle::{Extras, Inspection, SyncReport, SyncRequest, Tidelock, blocking, global};
+pub use handle::{AuditReport, AuditRequest, Extras, Inspection, SyncReport, SyncRequest, Tidelock, blocking, global};
 pub use status::{Phase, Status};
 pub use tidelock_actors::document::Document;
 pub use tidelock_actors::model;

@@ -128,7 +128,8 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
 
     let storage_care = care("storage", STORAGE_MAILBOX, &config, false, seed);
     let storage = start_storage(arbiter, storage_care, store, ports.clone(), announcements).await?;
-    let Remembered { last_synced_ms, clock_offset_ms } = Remembered::read(&*ports.reader).await;
+    let remembered = Remembered::read(&*ports.reader).await;
+    let Remembered { last_synced_ms, clock_offset_ms, .. } = remembered;
     if let Some(offset_ms) = clock_offset_ms {
         // Nobody has the handle yet: what is saved before the server is reached is stamped by its time as well (H38).
         storage.hint(CorrectClock { offset_ms });
@@ -152,7 +153,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     };
     let (report, sync_status) = watch::channel(SyncStatus { last_synced_ms, ..SyncStatus::default() });
     let sync = supervise(care("sync", ACTOR_MAILBOX, &config, true, seed + 3), |_| {
-        SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, seed + 4)
+        SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, remembered, seed + 4)
     });
 
     let sources = StatusSources {
@@ -216,6 +217,7 @@ pub(crate) fn sync_settings(config: &Config) -> Settings {
         interval: sync.interval,
         backoff: Backoff { base: sync.retry_delay, cap: sync.retry_delay_max },
         deep_interval: sync.listing_interval,
+        audit_interval: sync.audit_interval,
         batch_size: sync.batch_size,
         batch_size_max: sync.batch_size_max,
         stall_after: sync.stall_after,

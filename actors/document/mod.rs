@@ -3,7 +3,10 @@
 //! Two documents are compared by meaning: the order of fields, white space, `1.50` against `1.5`
 //! and `Z` against `+00:00` make no difference; `9007199254740993` against `9007199254740992` does.
 
+mod digest;
 mod fields;
+mod hash;
+mod jsonb;
 mod meaning;
 mod scan;
 
@@ -12,7 +15,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use digest::{Layout, Spelling, bucket};
 pub use fields::Fields;
+pub use hash::hash;
 pub use meaning::{instant, same_value};
 pub use scan::{entries, unquoted};
 

@@ -1,6 +1,7 @@
 //! The decisions, without actix, tokio, a clock or randomness of their own: time and chance are arguments.
 
 pub mod arrange;
+pub mod audit;
 pub mod backoff;
 pub mod cadence;
 pub mod coalesce;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Chance;
 use super::backoff::Backoff;
-use crate::limits::{NUDGE_DELAY, RETRY_AFTER_MAX, UNAUTHORIZED_RETRY};
+use crate::limits::{AUDIT_RETRY, NUDGE_DELAY, RETRY_AFTER_MAX, UNAUTHORIZED_RETRY};
 use crate::model::{Fault, FaultKind};
 
 /// What may be changed while running.
@@ -23,6 +23,8 @@ pub struct Settings {
     pub backoff: Backoff,
     /// The time between two rounds that also look for deletions and read tables without versions.
     pub deep_interval: Duration,
+    /// The time between two audits; zero means that none starts by itself.
+    pub audit_interval: Duration,
     /// Operations in the first batch of a backlog.
     pub batch_size: usize,
     /// Operations in the largest batch.
@@ -42,6 +44,8 @@ pub struct Task {
     pub deep: bool,
     /// Ask with one small request first.
     pub probe: bool,
+    /// Compare everything that was fetched with what the server has.
+    pub audit: bool,
 }
 
 /// What happened.
@@ -56,6 +60,10 @@ pub enum Input {
         /// Fetch.
         pull: bool,
     },
+    /// Somebody asks for an audit now.
+    Audit,
+    /// That long ago the last audit of everything ended well, in this run or before it.
+    Audited(Duration),
     /// The round is over; the fault is what cut it short.
     RoundEnded(Option<Fault>),
     /// Time went by.
@@ -134,6 +142,8 @@ pub struct Schedule {
     state: State,
     failures: u32,
     deep_due: Instant,
+    audited: Instant,
+    audit_due: Instant,
     chance: Chance,
 }
 
@@ -141,7 +151,9 @@ impl Schedule {
     /// The first round is due at once.
     pub fn new(settings: Settings, now: Instant, seed: u64) -> Self {
         let chance = Chance::from_seed(seed);
-        let mut schedule = Self { settings, state: State::Paused, failures: 0, deep_due: now, chance };
+        let (audited, audit_due) = (now, now + settings.audit_interval);
+        let state = State::Paused;
+        let mut schedule = Self { settings, state, failures: 0, deep_due: now, audited, audit_due, chance };
         schedule.wait(now, Duration::ZERO, Reason::Interval);
         schedule
     }
@@ -150,11 +162,19 @@ impl Schedule {
     pub fn handle(&mut self, input: Input, now: Instant) -> Option<Task> {
         match input {
             Input::Nudge => self.nudge(now),
-            Input::Manual { push, pull } => return self.ask(Task { push, pull, deep: pull, probe: false }, now),
+            Input::Manual { push, pull } => return self.ask(Task { push, pull, deep: pull, ..NOTHING }, now),
+            Input::Audit => return self.ask(Task { pull: true, deep: true, audit: true, ..NOTHING }, now),
+            Input::Audited(ago) => {
+                let interval = self.settings.audit_interval;
+                (self.audited, self.audit_due) = (now, now + interval.saturating_sub(ago));
+            }
             Input::RoundEnded(fault) => return self.end(fault, now),
             Input::Woken => return self.wake(now),
             Input::Refreshed => self.refresh(now),
             Input::Configured(settings) => {
+                if settings.audit_interval != self.settings.audit_interval {
+                    self.audit_due = (self.audited + settings.audit_interval).max(now);
+                }
                 let starts = (settings.enabled && settings.auto) != (self.settings.enabled && self.settings.auto);
                 self.settings = settings;
                 if starts && !matches!(self.state, State::Running { .. }) {
@@ -231,11 +251,15 @@ impl Schedule {
     fn wake(&mut self, now: Instant) -> Option<Task> {
         let (due, reason) = self.deadline()?;
         let probe = reason == Reason::Retry;
-        (due <= now).then(|| self.start(Task { probe, ..ROUND }, now))
+        (due <= now).then(|| self.start(Task { probe, audit: !probe && self.is_audit_due(now), ..ROUND }, now))
+    }
+
+    fn is_audit_due(&self, now: Instant) -> bool {
+        !self.settings.audit_interval.is_zero() && self.audit_due <= now
     }
 
     fn start(&mut self, mut task: Task, now: Instant) -> Task {
-        task.deep |= task.pull && self.deep_due <= now;
+        task.deep |= task.pull && (self.deep_due <= now || task.audit);
         self.state = State::Running { task, asked: None, hint: Hint::Nothing };
         task
     }
@@ -246,12 +270,18 @@ impl Schedule {
         match fault.filter(Fault::concerns_everything) {
             None => {
                 self.failures = 0;
-                if task.deep {
+                // An audit stands in for the listing of its round, and may be of some collections only.
+                if task.deep && !task.audit {
                     self.deep_due = now + self.settings.deep_interval;
                 }
                 self.wait(now, self.settings.interval, Reason::Interval);
             }
-            Some(fault) => self.fail(fault, now),
+            Some(fault) => {
+                if task.audit {
+                    self.audit_due = now + self.settings.audit_interval.min(AUDIT_RETRY);
+                }
+                self.fail(fault, now);
+            }
         }
         let may_follow = match hint {
             Hint::Nothing => false,
@@ -285,7 +315,9 @@ impl Schedule {
 }
 
 /// What a round does that nobody asked for in particular.
-const ROUND: Task = Task { push: true, pull: true, deep: false, probe: false };
+const ROUND: Task = Task { push: true, pull: true, ..NOTHING };
+
+const NOTHING: Task = Task { push: false, pull: false, deep: false, probe: false, audit: false };
 
 impl Task {
     fn and(self, other: Self) -> Self {
@@ -294,6 +326,7 @@ impl Task {
             pull: self.pull || other.pull,
             deep: self.deep || other.deep,
             probe: false,
+            audit: self.audit || other.audit,
         }
     }
 }
@@ -309,6 +342,7 @@ mod tests {
             interval: Duration::from_secs(30),
             backoff: Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(300) },
             deep_interval: Duration::from_secs(300),
+            audit_interval: Duration::from_secs(86_400),
             batch_size: 50,
             batch_size_max: 1_000,
             stall_after: Duration::from_secs(120),
@@ -426,6 +460,57 @@ mod tests {
         schedule.handle(Input::RoundEnded(Some(Fault::new(FaultKind::Schema, "no such table"))), now);
         let (_, task) = woken_at_its_deadline(&mut schedule);
         assert!(task.is_some_and(|task| !task.deep));
+    }
+
+    /// Rounds for so long; the times at which one was an audit, in seconds.
+    fn audits_within(schedule: &mut Schedule, start: Instant, span: Duration, fault: Option<Fault>) -> Vec<u64> {
+        let mut audits = Vec::new();
+        while let Some((due, _)) = schedule.deadline().filter(|(due, _)| *due <= start + span) {
+            let task = schedule.handle(Input::Woken, due).expect("a round");
+            if task.audit {
+                assert!(task.push && task.pull && task.deep);
+                audits.push((due - start).as_secs());
+            }
+            let fault = fault.clone().filter(|_| task.audit);
+            if task.audit && fault.is_none() {
+                schedule.handle(Input::Audited(Duration::ZERO), due);
+            }
+            schedule.handle(Input::RoundEnded(fault), due);
+        }
+        audits
+    }
+
+    #[test]
+    fn h08_an_audit_comes_by_itself_once_in_its_interval_counted_from_the_last_one_before_this_run() {
+        let (start, day) = (Instant::now(), Duration::from_secs(86_400));
+        let mut schedule = Schedule::new(settings(), start, 1);
+        assert_eq!(audits_within(&mut schedule, start, 2 * day, None), [86_400, 172_800]);
+        let mut restarted = Schedule::new(settings(), start, 1);
+        restarted.handle(Input::Audited(Duration::from_secs(86_400 - 600)), start);
+        assert_eq!(audits_within(&mut restarted, start, day, None), [600]);
+        let mut overdue = Schedule::new(settings(), start, 1);
+        overdue.handle(Input::Audited(30 * day), start);
+        assert_eq!(audits_within(&mut overdue, start, day / 2, None), [0]);
+        let mut never = Schedule::new(Settings { audit_interval: Duration::ZERO, ..settings() }, start, 1);
+        assert_eq!(audits_within(&mut never, start, 2 * day, None), [0; 0]);
+    }
+
+    #[test]
+    fn an_audit_that_is_cut_short_is_not_repeated_with_every_round() {
+        let (start, day) = (Instant::now(), Duration::from_secs(86_400));
+        let mut schedule = Schedule::new(settings(), start, 1);
+        let audits = audits_within(&mut schedule, start, day + Duration::from_secs(7_200), offline());
+        assert!((2..=3).contains(&audits.len()), "{audits:?}");
+    }
+
+    #[test]
+    fn an_audit_on_request_sends_nothing_and_runs_at_once_or_after_the_round_that_runs() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        let task = schedule.handle(Input::Audit, now).expect("a round");
+        assert!(task.audit && task.pull && !task.push);
+        assert_eq!(schedule.handle(Input::Audit, now), None);
+        assert!(schedule.handle(Input::RoundEnded(offline()), now).is_some_and(|task| task.audit));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Progress<'_> {
     }
 
     /// What was sent from here need not match the collection's filter: it is gone only if it is nowhere.
-    async fn absent(&self, collection: &Arc<str>, mut keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, Cut> {
+    pub(super) async fn absent(&self, collection: &Arc<str>, mut keys: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, Cut> {
         let mut existing = BTreeSet::new();
         for keys in keys.chunks(FETCH_KEYS) {
             existing.extend(in_time(self.crew.remote.existing(collection.clone(), keys.to_vec())).await??);

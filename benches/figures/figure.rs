@@ -20,7 +20,9 @@ impl Options {
                 "--bench" => {}
                 name if !name.starts_with('-') => options.only = Some(name.to_owned()),
                 other => {
-                    eprintln!("unknown option {other}; there are --quick, --json and one of saves, network, size");
+                    eprintln!(
+                        "unknown option {other}; there are --quick, --json and one of saves, network, kit, audit, size"
+                    );
                     std::process::exit(2);
                 }
             }

@@ -100,7 +100,7 @@ struct Place {
 }
 
 /// The pages that the kit gives, each stored in SQLite in one durable transaction.
-async fn bare_pages(project: &Project, rows: usize) -> f64 {
+pub async fn bare_pages(project: &Project, rows: usize) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let mut store = Connection::open(directory.path().join("floor.db")).unwrap();
     store.pragma_update(None, "journal_mode", "WAL").unwrap();

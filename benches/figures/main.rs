@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a measuring program")]
 
+mod audit;
 mod figure;
 mod kit;
 mod local;
@@ -26,6 +27,9 @@ fn main() {
     }
     if options.wants("kit") {
         show(runtime.block_on(kit::figures(&options)));
+    }
+    if options.wants("audit") {
+        show(runtime.block_on(audit::figures(&options)));
     }
     if options.wants("size") {
         show(runtime.block_on(size::figures(&options)));

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
+use tidelock_actors::document::Layout;
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
-use tidelock_actors::ports::{Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
 
 /// No server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,6 +46,22 @@ impl Remote for Nowhere {
     }
 
     fn keys(&self, _: Arc<str>, _: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>> {
+        answer()
+    }
+
+    fn rows(&self, _: Arc<str>, _: Option<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>> {
+        answer()
+    }
+
+    fn layouts(&self, _: Vec<Arc<str>>) -> BoxFuture<'_, Result<Option<Vec<Layout>>, Fault>> {
+        answer()
+    }
+
+    fn digests(&self, _: Digesting) -> BoxFuture<'_, Result<Vec<u64>, Fault>> {
+        answer()
+    }
+
+    fn digests_within(&self, _: Digesting, _: Vec<usize>) -> BoxFuture<'_, Result<Digests, Fault>> {
         answer()
     }
 

@@ -18,7 +18,7 @@ use crate::adapters::sqlite::{
     ConflictView, ListQuery, Listed, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
 };
 use crate::status::Status;
-use crate::{Inspection, SyncReport, SyncRequest};
+use crate::{AuditReport, AuditRequest, Inspection, SyncReport, SyncRequest};
 
 /// How long the process may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -55,6 +55,11 @@ impl Client {
     /// As of the handle; it takes as long as the round takes.
     pub async fn sync(&self, request: SyncRequest) -> Result<SyncReport, Problem> {
         self.send(Method::POST, &["sync"], &request).await
+    }
+
+    /// As of the handle; it takes as long as the round takes.
+    pub async fn audit(&self, request: AuditRequest) -> Result<AuditReport, Problem> {
+        self.send(Method::POST, &["audit"], &request).await
     }
 
     /// As of the handle.

@@ -17,7 +17,7 @@ use super::keys::key_of;
 use super::problem::Problem;
 use crate::adapters::sqlite::{ListQuery, QueueFilter};
 use crate::error::Error;
-use crate::{SyncRequest, Tidelock};
+use crate::{AuditRequest, SyncRequest, Tidelock};
 
 type Answer = Result<HttpResponse, Problem>;
 type Body = Result<web::Bytes, actix_web::Error>;
@@ -27,6 +27,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
     let api = web::scope("/v1")
         .service(at("/status").route(get().to(status)))
         .service(at("/sync").route(post().to(sync)))
+        .service(at("/audit").route(post().to(audit)))
         .service(at("/probe").route(post().to(probe)))
         .service(at("/inspect").route(post().to(inspect)))
         .service(at("/collections/{collection}/records").route(get().to(list)).route(post().to(bulk_save)))
@@ -77,6 +78,13 @@ async fn sync(tidelock: Data<Tidelock>, body: Body) -> Answer {
     let body = body_of(body)?;
     let request = if body.is_empty() { SyncRequest::default() } else { parsed(&body)? };
     json(&tidelock.sync(request).await?)
+}
+
+/// It takes as long as it takes, too.
+async fn audit(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let body = body_of(body)?;
+    let request = if body.is_empty() { AuditRequest::default() } else { parsed(&body)? };
+    json(&tidelock.audit(request).await?)
 }
 
 async fn probe(tidelock: Data<Tidelock>) -> Answer {

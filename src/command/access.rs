@@ -7,7 +7,10 @@ use tidelock::adapters::sqlite::{
     ConflictView, ListQuery, Listed, OpenError, QueueFilter, QueuedOperation, Stats, Verified, VersionView, is_owned,
 };
 use tidelock::api::{Client, Endpoint};
-use tidelock::{Choice, Config, Document, Error, Inspection, Phase, Status, SyncReport, SyncRequest, Tidelock};
+use tidelock::{
+    AuditReport, AuditRequest, Choice, Config, Document, Error, Inspection, Phase, Status, SyncReport, SyncRequest,
+    Tidelock,
+};
 
 use super::failure::{FAILED, Failure};
 
@@ -93,6 +96,10 @@ impl Access {
 
     pub async fn sync(&self, request: SyncRequest) -> Result<SyncReport, Failure> {
         ask!(self, sync(request))
+    }
+
+    pub async fn audit(&self, request: AuditRequest) -> Result<AuditReport, Failure> {
+        ask!(self, audit(request))
     }
 
     pub async fn inspect(&self) -> Result<Inspection, Failure> {

@@ -70,6 +70,10 @@ pub enum Command {
     History(Record),
     /// Check the store against itself
     Verify,
+    /// Compare what came from the server with what it has
+    ///
+    /// Ends with 3 if something differs and is not put right.
+    Audit(Audit),
     /// Show sizes and counts
     Stats,
     /// Install the server kit in the project's database, and look whether it fits
@@ -117,6 +121,16 @@ pub struct Sync {
     /// First take the server as it is now, after it was found to be another database, or an earlier state of it
     #[arg(long)]
     pub accept_server: bool,
+}
+
+/// `audit`
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// The collections [default: all that are fetched]
+    pub collections: Vec<String>,
+    /// Put right what differs, by taking what the server has; what waits here to be sent is kept
+    #[arg(long)]
+    pub repair: bool,
 }
 
 /// `put`

@@ -2,6 +2,7 @@
 
 mod access;
 mod arguments;
+mod audit;
 mod checks;
 mod conditions;
 mod configuration;
@@ -111,6 +112,7 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Queue(command) => queue::perform(access, command, output).await,
         Command::Conflicts(command) => conflicts::perform(access, command, output).await,
         Command::History(record) => records::history(access, record, output).await,
+        Command::Audit(arguments) => audit::audit(access, arguments, output).await,
         Command::Verify => overview::verify(access, output).await,
         Command::Stats => overview::stats(access, output).await,
         Command::Run(_) | Command::Remote(_) | Command::Config(_) | Command::Doctor | Command::Completions { .. } => {

@@ -180,6 +180,8 @@ impl Check<'_> {
         self.within("sync.stall_after", sync.stall_after, SECOND, DAY);
         self.within("sync.overlap", sync.overlap, Duration::ZERO, 60 * MINUTE);
         self.within("sync.listing_interval", sync.listing_interval, SECOND, 7 * DAY);
+        let is_never = sync.audit_interval.is_zero();
+        self.require(is_never || (MINUTE..=365 * DAY).contains(&sync.audit_interval), "sync.audit_interval");
     }
 
     fn rest(&mut self, config: &Config) {

@@ -80,6 +80,9 @@ pub struct SyncSettings {
     /// How often the server's keys are listed.
     #[serde(with = "humantime_serde")]
     pub listing_interval: Duration,
+    /// How often everything is compared with the server; zero means never by itself.
+    #[serde(with = "humantime_serde")]
+    pub audit_interval: Duration,
 }
 
 /// `[storage]`: the store on this device.

@@ -302,7 +302,7 @@ fn a_bad_value_names_file_key_value_and_what_is_allowed() {
 fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     assert_eq!(
         problem_in("[sync]\nintervall = '3s'"),
-        r#"tidelock.toml: unknown key sync.intervall = "3s"; did you mean interval? [sync] knows: enabled, auto, interval, batch_size, batch_size_max, conflict, max_retries, retry_delay, retry_delay_max, stall_after, overlap, listing_interval"#
+        r#"tidelock.toml: unknown key sync.intervall = "3s"; did you mean interval? [sync] knows: enabled, auto, interval, batch_size, batch_size_max, conflict, max_retries, retry_delay, retry_delay_max, stall_after, overlap, listing_interval, audit_interval"#
     );
     assert_eq!(
         problem_in("[sinc]\ninterval = '3s'"),

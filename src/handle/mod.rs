@@ -1,5 +1,6 @@
 //! The host's entry point: cloneable, usable from any executor, never waiting for the network unless asked to.
 
+mod audit;
 mod equipment;
 #[cfg(test)]
 mod full_disk;
@@ -31,6 +32,7 @@ use crate::error::Error;
 use crate::runtime::{Equipment, Parts, Runtime, patience, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
+pub use audit::{AuditReport, AuditRequest};
 use equipment::{remote, sender, store_options};
 pub use inspection::Inspection;
 

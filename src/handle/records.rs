@@ -86,7 +86,7 @@ impl Tidelock {
         watch(self.inner.parts.changes.subscribe(), collection.to_owned())
     }
 
-    fn rule(&self, collection: &str) -> Result<&CollectionRules, Error> {
+    pub(super) fn rule(&self, collection: &str) -> Result<&CollectionRules, Error> {
         self.inner.rules.iter().find(|rule| *rule.name == *collection).ok_or_else(|| Error::UnknownCollection {
             name: collection.to_owned(),
             known: self.inner.rules.iter().map(|rule| &*rule.name).collect::<Vec<_>>().join(", "),

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use tidelock_actors::limits::PAGE_ROWS;
 use tidelock_actors::model::{Fault, Stamp};
 use tidelock_actors::ports::{Reader, StoreError};
+use tidelock_actors::round::RoundReport;
 use tidelock_actors::storage::{Perform, Tick};
 use tidelock_actors::sync::{self, Refresh};
 use tidelock_actors::writes::{Observation, Write};
@@ -17,17 +18,22 @@ use crate::error::Error;
 impl Tidelock {
     /// Runs a round now and waits for its end.
     pub async fn sync(&self, request: SyncRequest) -> Result<SyncReport, Error> {
+        self.demand_sync()?;
+        let SyncRequest { push, pull, accept_server } = request;
+        if accept_server {
+            self.accept_server().await?;
+        }
+        self.round(push, pull).await
+    }
+
+    pub(super) fn demand_sync(&self) -> Result<(), Error> {
         if self.config().remote.url.is_none() {
             return Err(Error::NoServer);
         }
         if !self.config().sync.enabled {
             return Err(Error::Invalid("sync is switched off: set sync.enabled = true".to_owned()));
         }
-        let SyncRequest { push, pull, accept_server } = request;
-        if accept_server {
-            self.accept_server().await?;
-        }
-        self.round(push, pull).await
+        Ok(())
     }
 
     /// The next pull may meet any server, and comes before what waits here is sent.
@@ -39,14 +45,7 @@ impl Tidelock {
     }
 
     async fn round(&self, push: bool, pull: bool) -> Result<SyncReport, Error> {
-        let report = self.inner.parts.sync.ask(sync::Sync { push, pull }).await?;
-        if let Some(trouble) = report.local_trouble {
-            return Err(Error::Store(StoreError::Failed(trouble)));
-        }
-        // A fault of one collection or operation leaves the rest of the round done.
-        if let Some(fault) = report.fault.filter(Fault::concerns_everything) {
-            return Err(fault.into());
-        }
+        let report = done(self.inner.parts.sync.ask(sync::Sync { push, pull }).await?)?;
         Ok(SyncReport {
             pushed: report.pushed,
             pulled: report.pulled,
@@ -115,5 +114,16 @@ impl Tidelock {
     async fn has_unsent_before(&self, asked: Stamp) -> Result<bool, Error> {
         let pending = self.inner.reads.pending(0, PAGE_ROWS).await?;
         Ok(pending.iter().any(|operation| operation.stamp < asked))
+    }
+}
+
+/// The report of a round that came to its end: a fault of one collection or operation leaves the rest of it done.
+pub(super) fn done(report: RoundReport) -> Result<RoundReport, Error> {
+    if let Some(trouble) = report.local_trouble {
+        return Err(Error::Store(StoreError::Failed(trouble)));
+    }
+    match report.fault.clone().filter(Fault::concerns_everything) {
+        Some(fault) => Err(fault.into()),
+        None => Ok(report),
     }
 }

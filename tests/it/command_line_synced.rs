@@ -96,6 +96,49 @@ async fn a_conflict_waits_for_a_decision_that_can_be_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_audit_says_what_differs_and_ends_with_three_until_it_is_put_right() {
+    both_ways("", async |world, desk| {
+        let fill = "set session_replication_role = replica; insert into public.tasks (id, title, updated_at)
+            select gen_random_uuid(), 'task ' || n, '2020-01-01' from generate_series(1, 5) n";
+        world.project.sql(fill).await.unwrap();
+        synced(desk, 0);
+        let equal = json!({ "equal": true, "missing": 0, "extra": 0, "different": 0, "repaired": 0 });
+        let counts = |mut report: Value| {
+            assert_eq!(report["paused"], json!({}), "{report}");
+            let collections = report.as_object_mut().unwrap().remove("collections").unwrap();
+            report.as_object_mut().unwrap().remove("paused");
+            (report, collections)
+        };
+        let (report, collections) = counts(desk.json(&["audit"]));
+        assert_eq!((report, collections.as_object().unwrap().len()), (equal.clone(), 3));
+        assert_eq!(desk.ok(&["audit"]).trim(), "everything that came from the server is as the server has it");
+
+        let drift =
+            "set session_replication_role = replica; update public.tasks set title = 'drifted' where title = 'task 1';
+            delete from public.tasks where title = 'task 2'";
+        world.project.sql(drift).await.unwrap();
+        let done = desk.run(&["audit", "--json"]);
+        assert_eq!((done.exit, done.complained.as_str()), (3, ""), "{}", done.said);
+        let (report, _) = counts(serde_json::from_str(&done.said).unwrap());
+        assert_eq!(report, json!({ "equal": false, "missing": 0, "extra": 1, "different": 1, "repaired": 0 }));
+        let words = desk.run(&["audit", "tasks"]);
+        assert!(words.exit == 3 && words.said.contains("tidelock audit --repair"), "{}", words.said);
+        assert_eq!(counts(desk.json(&["audit", "notes"])).0, equal, "only what is named is looked at");
+
+        let (report, collections) = counts(desk.json(&["audit", "--repair", "tasks"]));
+        assert_eq!(report, json!({ "equal": false, "missing": 0, "extra": 1, "different": 1, "repaired": 2 }));
+        assert_eq!(collections["tasks"]["repaired"], 2, "{collections}");
+        assert_eq!(counts(desk.json(&["audit"])).0, equal);
+        assert!(desk.fails(&["audit", "tusks"], 2).contains("unknown collection"));
+    })
+    .await;
+    let world = World::new().await;
+    let text = world.config_text(std::path::Path::new("data"), "auto = false");
+    Desk::with(&text.replace(&world.project.secret_key, "sb_secret_wrong")).fails(&["audit"], 4);
+    Desk::with(&text.replace(&world.network.url, "http://127.0.0.1:1")).fails(&["audit"], 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_ends_with_four_and_loses_nothing() {
     let world = World::new().await;
     let text = world.config_text(std::path::Path::new("data"), "auto = false");

@@ -8,6 +8,7 @@
     reason = "tests may stop and talk"
 )]
 
+mod audit;
 mod command_line;
 mod command_line_synced;
 mod conflicts;

@@ -5,6 +5,7 @@
 //! collection is also a view with one column a known field. Nothing here decides policy.
 
 mod answers;
+mod audit;
 mod batch;
 mod checkpointer;
 mod collections;
@@ -31,6 +32,7 @@ mod statements;
 mod together;
 mod verify;
 mod views;
+mod withdraw;
 mod writer;
 
 pub use answers::{

@@ -71,7 +71,7 @@ impl Batch<'_> {
                 self.discover(place.at, &document.fields());
                 looked_into = Some(place.at);
             }
-            self.take_row(place, &row.state, decided.get(&row.id).copied(), cause, &mut harvest)?;
+            self.take_row(place, &row.state, observation, decided.get(&row.id).copied(), cause, &mut harvest)?;
         }
         for (name, value) in &observation.checkpoints {
             let mut statement = self.connection.prepare_cached(
@@ -88,6 +88,7 @@ impl Batch<'_> {
         &mut self,
         place: Place<'_>,
         remote: &RemoteState,
+        observation: &Observation,
         resolution: Option<&Resolution>,
         cause: Cause,
         harvest: &mut Harvest,
@@ -101,7 +102,7 @@ impl Batch<'_> {
             self.take_new(place, remote, cause, harvest)?;
             return Ok(());
         };
-        if is_known(&record, remote) {
+        if is_known(&record, remote, observation.distrusts_versions) {
             return Ok(());
         }
         let Some(newest) = self.newest(&record)? else {
@@ -114,6 +115,14 @@ impl Batch<'_> {
             return self.rebase(place, &record, remote, cause, harvest);
         }
         if newest.state == OperationState::Held && self.is_held_for(place, remote)? {
+            return Ok(());
+        }
+        if let (RemoteState::Gone, Some(fault)) = (remote, &observation.withdrawn)
+            && newest.state != OperationState::Held
+        {
+            if self.withdraw(place, &record, newest, fault, cause)? {
+                harvest.changed.push(place.id.clone());
+            }
             return Ok(());
         }
         match resolution.filter(|resolution| holds(resolution, newest, remote)) {
@@ -208,13 +217,16 @@ impl Batch<'_> {
     }
 }
 
-/// Whether the server's row is what we believe it to be.
-fn is_known(record: &Record, remote: &RemoteState) -> bool {
+/// Whether the server's row is what we believe it to be: by its version, unless that is distrusted.
+fn is_known(record: &Record, remote: &RemoteState, distrusts_versions: bool) -> bool {
     let State { base, version, confirmed, .. } = &record.state;
     match (remote, base) {
         (RemoteState::Gone, base) => base.is_none(),
         (RemoteState::Present { .. }, None) => false,
         (RemoteState::Present { document, version: newer }, Some(base)) => {
+            if distrusts_versions {
+                return *confirmed && newer == version && document == base;
+            }
             let same_version = newer.is_some() && newer == version;
             *confirmed && (same_version || newer == version && document.means_the_same(base))
         }

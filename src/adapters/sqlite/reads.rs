@@ -11,7 +11,7 @@ use serde_json::Value;
 use tidelock_actors::document::Document;
 use tidelock_actors::limits::QUERY_DEADLINE;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Counts, Operation, RecordId, Sequence, Stamp, Version};
-use tidelock_actors::ports::{Base, Reader, StoreError};
+use tidelock_actors::ports::{Base, Digesting, Digests, Reader, Standing, StoreError};
 
 use super::answers::{ConflictView, QueueFilter, QueuedOperation, Stats, Verified, VersionView};
 use super::identity::{self, Identity};
@@ -20,7 +20,7 @@ use super::operations::StoredAction;
 use super::pool::{Answer, Pool};
 use super::records::document;
 use super::writer::file;
-use super::{answers, counters, open::OpenError, open::reader, query, verify};
+use super::{answers, audit, counters, open::OpenError, open::reader, query, verify};
 
 /// Reads of the store; clones share its threads. Never blocked by writes.
 #[derive(Clone)]
@@ -147,6 +147,18 @@ impl Reader for SqliteReads {
             };
             ids.iter().map(&mut base).collect()
         })
+    }
+
+    fn digests(&self, asked: Vec<Digesting>) -> BoxFuture<'static, Result<Vec<Vec<u64>>, StoreError>> {
+        self.long.ask(move |connection| audit::digests(connection, &asked))
+    }
+
+    fn digests_within(&self, asked: Digesting, buckets: Vec<usize>) -> BoxFuture<'static, Result<Digests, StoreError>> {
+        self.long.ask(move |connection| audit::digests_within(connection, &asked, &buckets))
+    }
+
+    fn standings(&self, ids: Vec<RecordId>) -> BoxFuture<'static, Result<Vec<Standing>, StoreError>> {
+        self.long.ask(move |connection| audit::standings(connection, &ids))
     }
 
     fn checkpoints(&self) -> BoxFuture<'static, Result<Checkpoints, StoreError>> {

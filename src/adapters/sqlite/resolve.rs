@@ -112,7 +112,7 @@ impl Batch<'_> {
     }
 
     /// A document stays over the server's row: one operation carries the difference, if there is one.
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         place: Place<'_>,
         record: &Record,
@@ -290,7 +290,7 @@ impl Batch<'_> {
     }
 
     /// The document without the server's stamp: an old one must not travel back.
-    fn unstamped(&self, place: Place<'_>, document: &Document) -> Document {
+    pub(super) fn unstamped(&self, place: Place<'_>, document: &Document) -> Document {
         document.without(&self.collections.get(place.at).version_field)
     }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tidelock_actors::document::Layout;
 use tidelock_actors::limits::BATCHES_AT_ONCE;
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, Verdict};
-use tidelock_actors::ports::{Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
 use tokio::sync::OnceCell;
 
 use super::kit::Kit;
@@ -144,6 +145,34 @@ impl Remote for Chosen {
 
     fn keys(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Vec<Arc<str>>, Fault>> {
         self.plain.keys(collection, after)
+    }
+
+    fn rows(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>> {
+        async move {
+            match self.kit().await? {
+                Some(kit) => kit.rows(collection, after).await,
+                None => self.plain.rows(collection, after).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn layouts(&self, collections: Vec<Arc<str>>) -> BoxFuture<'_, Result<Option<Vec<Layout>>, Fault>> {
+        async move {
+            match self.kit().await? {
+                Some(kit) => kit.layouts(&collections).await.map(Some),
+                None => self.plain.layouts(collections).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn digests(&self, asked: Digesting) -> BoxFuture<'_, Result<Vec<u64>, Fault>> {
+        async move { self.kit.digests(&asked).await }.boxed()
+    }
+
+    fn digests_within(&self, asked: Digesting, buckets: Vec<usize>) -> BoxFuture<'_, Result<Digests, Fault>> {
+        async move { self.kit.digests_within(&asked, &buckets).await }.boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>> {

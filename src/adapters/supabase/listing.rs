@@ -11,6 +11,7 @@ use super::columns;
 use super::fault;
 use super::gate::Gate;
 use super::http::Question;
+use super::pull;
 use super::read_again::read_again;
 use super::request_line::{Query, condition, identifiers};
 use super::table::Table;
@@ -54,6 +55,24 @@ pub(super) async fn keys(plain: &Plain, table: &Table, after: Option<&str>) -> R
     let rows =
         columns::rows(&answer.body, &table.key, None).map_err(|_| fault::not_json(answer.status, &answer.body))?;
     Ok(rows.into_iter().map(|row| Arc::from(row.key)).collect())
+}
+
+/// The next whole rows of a walk in the order of the keys; none are the end. It sees rows without a version, too.
+pub(super) async fn rows(plain: &Plain, table: &Table, after: Option<&str>) -> Result<Fetched, Fault> {
+    let gate = Gate::new(&plain.link);
+    let version = gate.version(table).await?;
+    let most = plain.stride.page_rows;
+    let query = Query::default()
+        .with("select", &table.selection(version, []))
+        .with("order", &format!("{}.asc", identifiers([table.key.as_str()])))
+        .with("limit", &table.page_rows(most).to_string())
+        .with_filter(&table.filter())
+        .with_filter(&after.map(|after| condition(&table.key, "gt", after)).unwrap_or_default());
+    let answer = plain.link.send(table.read(&query)).await?;
+    let rows =
+        columns::rows(&answer.body, &table.key, version).map_err(|_| fault::not_json(answer.status, &answer.body))?;
+    table.learn_page(rows.len(), answer.body.len(), most);
+    Ok(Fetched { rows: pull::observed(table, rows) })
 }
 
 /// How many rows the collection has on the server, within its filter.

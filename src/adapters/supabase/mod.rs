@@ -46,8 +46,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use reqwest::Url;
+use tidelock_actors::document::Layout;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
-use tidelock_actors::ports::{Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
 
 pub use chosen::{Chosen, KitOptions, Sender};
 pub use describe::{ColumnDescription, Description, Reference, TableDescription};
@@ -164,6 +165,22 @@ impl Remote for Plain {
         async move { listing::keys(self, self.table(&collection)?, after.as_deref()).await }.boxed()
     }
 
+    fn rows(&self, collection: Arc<str>, after: Option<Arc<str>>) -> BoxFuture<'_, Result<Fetched, Fault>> {
+        async move { listing::rows(self, self.table(&collection)?, after.as_deref()).await }.boxed()
+    }
+
+    fn layouts(&self, _: Vec<Arc<str>>) -> BoxFuture<'_, Result<Option<Vec<Layout>>, Fault>> {
+        ready(Ok(None)).boxed()
+    }
+
+    fn digests(&self, _: Digesting) -> BoxFuture<'_, Result<Vec<u64>, Fault>> {
+        ready(Err(no_digests())).boxed()
+    }
+
+    fn digests_within(&self, _: Digesting, _: Vec<usize>) -> BoxFuture<'_, Result<Digests, Fault>> {
+        ready(Err(no_digests())).boxed()
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<(), Fault>> {
         listing::probe(self).boxed()
     }
@@ -189,6 +206,10 @@ impl Remote for Plain {
     fn clock_offset_ms(&self) -> Option<i64> {
         self.link.clock_offset_ms()
     }
+}
+
+fn no_digests() -> Fault {
+    Fault::new(FaultKind::Schema, "a server without tidelock's kit makes no digests")
 }
 
 #[cfg(test)]

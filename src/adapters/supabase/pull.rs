@@ -123,7 +123,7 @@ fn after(table: &Table, version: Option<&str>, place: &Place) -> String {
     }
 }
 
-fn observed(table: &Table, rows: Vec<Row<'_>>) -> Vec<RemoteRow> {
+pub(super) fn observed(table: &Table, rows: Vec<Row<'_>>) -> Vec<RemoteRow> {
     let mut stamp: Option<Version> = None;
     rows.into_iter()
         .map(|row| {

@@ -1,6 +1,7 @@
 //! The server kit as SQL, on connections of its own: overlapping transactions, users, and what is left in the catalogue.
 
 mod attach;
+mod audit;
 mod changes;
 mod overlap;
 mod push;

@@ -1,10 +1,12 @@
 //! The server through its kit (`supabase/kit.sql`): exact pulls by snapshot, pushes that take effect once.
 //!
 //! - `changes` pulls, with `place` (checkpoints) and `filter` (selective sync);
-//! - `send` pushes.
+//! - `send` pushes;
+//! - `audit` compares.
 //!
 //! What the kit does not do goes through PostgREST as in the plain mode: rows by key, listings, counts.
 
+mod audit;
 mod changes;
 mod filter;
 mod place;
@@ -20,7 +22,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::value::RawValue;
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, RemoteRow, RemoteState, Version};
-use tidelock_actors::ports::{PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
 
 use self::place::is_visible;
 use super::Plain;
@@ -119,10 +121,18 @@ impl Kit {
 
     /// Rows by key, within the collection's filter.
     pub async fn fetch_rows(&self, collection: &Arc<str>, keys: Vec<Arc<str>>) -> Result<Vec<RemoteRow>, Fault> {
-        let fetched = self.plain.fetch(collection.clone(), keys).await?;
+        Ok(self.versioned(self.plain.fetch(collection.clone(), keys).await?))
+    }
+
+    /// Rows in the order of their keys, within the collection's filter.
+    pub async fn rows(&self, collection: Arc<str>, after: Option<Arc<str>>) -> Result<Fetched, Fault> {
+        Ok(Fetched { rows: self.versioned(self.plain.rows(collection, after).await?) })
+    }
+
+    fn versioned(&self, fetched: Fetched) -> Vec<RemoteRow> {
         let epoch = self.epoch().unwrap_or_default();
         let versioned = |row: RemoteRow| RemoteRow { state: changes::versioned(row.state, &epoch), ..row };
-        Ok(fetched.rows.into_iter().map(versioned).collect())
+        fetched.rows.into_iter().map(versioned).collect()
     }
 
     /// As `fetch_rows`, without those that the next pull brings: it brings them with all of their transactions.
