@@ -11,6 +11,7 @@ mod figure;
 mod kit;
 mod local;
 mod network;
+mod pending;
 mod size;
 
 use figure::{Figure, Options};
@@ -27,6 +28,9 @@ fn main() {
     }
     if options.wants("kit") {
         show(runtime.block_on(kit::figures(&options)));
+    }
+    if options.wants("pending") {
+        show(runtime.block_on(pending::figures(&options)));
     }
     if options.wants("audit") {
         show(runtime.block_on(audit::figures(&options)));
