@@ -899,13 +899,17 @@ begin
 end
 $$;
 
--- The digest is of what an operation asks.
+-- The digest is of what an operation asks. Most operations set the columns that the first one sets, which is quicker to
+-- find out than what their columns are.
 create or replace function tidelock.operations(batch jsonb) returns tidelock.operation[]
 language sql immutable set search_path = ''
 as $$
   select coalesce(array_agg((
       at - 1, bundle, name, action, key, base, document,
-      case when action <> 'delete' then array(select jsonb_object_keys(document)) end, covers,
+      case when action = 'delete' then null
+           when document ?& usual and document - usual = '{}' then usual
+           else array(select jsonb_object_keys(document)) end,
+      case when cardinality(covers) > 1 then array(select c from unnest(covers) c order by c) else covers end,
       hashtextextended(concat_ws('|', name, action, key, jsonb_hash_extended(document, 0)), 0), false
     )::tidelock.operation order by at), '{}')
   from (
@@ -913,6 +917,8 @@ as $$
     from rows from (jsonb_to_recordset(batch) as (
       "group" integer, "table" text, action text, key text, base xid8, "set" jsonb, covers bigint[]
     )) with ordinality as b ("group", "table", action, key, base, "set", covers, at) offset 0) o
+    cross join (
+      select array(select jsonb_object_keys(coalesce(nullif(batch -> 0 -> 'set', 'null'), '{}'))) as usual offset 0) u
 $$;
 
 -- The verdicts on operations that have taken effect before.
@@ -925,7 +931,7 @@ declare
   highest bigint;
   verdicts tidelock.verdict[];
 begin
-  select min(c), max(c) into lowest, highest from unnest(operations) o cross join unnest(o.covers) c;
+  select min(o.covers[1]), max(o.covers[cardinality(o.covers)]) into lowest, highest from unnest(operations) o;
   if not exists (
     select from tidelock.ledger l
     where l.actor = tidelock.actor() and l.client = recorded.client and l.epoch = recorded.epoch

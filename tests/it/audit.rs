@@ -10,6 +10,10 @@ use tidelock_testbed::ProjectOptions;
 use crate::support::{Device, World, assert_equal, uuid};
 
 const NO_TRIGGERS: &str = "set session_replication_role = replica;";
+/// No row is newer than the first one, where rows have versions.
+const OLD_VERSIONS: &str = "do $$ begin
+    update tasks set tidelock_version = (select min(tidelock_version) from tasks);
+  exception when undefined_column then null; end $$";
 
 async fn audited(tidelock: &Tidelock, repair: bool) -> AuditReport {
     let report = tidelock.audit(AuditRequest { repair, collections: vec![] }).await.unwrap();
@@ -56,7 +60,7 @@ async fn h08_what_the_server_changed_without_a_trace_is_found_and_put_right() {
         assert_eq!(counts(&device, false).await, [0, 0, 0, 0]);
         let drift = format!(
             "{NO_TRIGGERS} update tasks set title = 'drifted' where id = '{}'; delete from tasks where id = '{}';
-             insert into tasks (id, title, updated_at) values ('{}', 'unseen', '2020-01-01')",
+             insert into tasks (id, title, updated_at) values ('{}', 'unseen', '2020-01-01'); {OLD_VERSIONS}",
             uuid(3),
             uuid(4),
             uuid(100)

@@ -103,7 +103,7 @@ async fn h17_a_record_made_and_deleted_before_the_first_sync_leaves_no_trace() {
     device.sync().await;
     assert!(world.rows("projects").await.is_empty());
     // The server is only asked whether it has the kit.
-    let is_write = |(method, path): &(String, String)| method != "GET" && !path.ends_with("/rpc/tidelock_changes");
+    let is_write = |(method, path): &(String, String)| method != "GET" && !path.ends_with("/rpc/tidelock_describe");
     assert!(!world.network.requests().iter().any(is_write));
     assert_eq!(device.tidelock.status().pending, 0);
 
