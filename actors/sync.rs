@@ -197,9 +197,9 @@ impl SyncScheduler {
         self.remember([(LAST_SYNCED, is_synced.then_some(now_ms)), (CLOCK_OFFSET, offset_ms)]);
     }
 
-    /// Periodic audits are counted from the last one of everything, or from the first round that ended well.
+    /// Periodic audits are counted from the last one that repaired everything, or from the first round that ended well.
     fn note_audit(&mut self, scope: Option<Scope>, report: &RoundReport) {
-        let is_whole = scope.is_some_and(|scope| scope.collections.is_empty()) && report.audit.is_some();
+        let is_whole = scope == Some(Scope::everything()) && report.audit.is_some();
         if is_whole || self.audited_ms.is_none() && report.cut().is_none() {
             self.audited_ms = Some(self.clock.now_ms());
             self.remember([(LAST_AUDITED, self.audited_ms)]);

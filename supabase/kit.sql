@@ -150,12 +150,13 @@ as $$
                     from unnest(key) with ordinality as u (k, at)) end
 $$;
 
--- The values of a key, from its text as an expression, each with the type of its column.
+-- The values of a key, from its text as an expression, each with the type of its column but not cut to its length: a key
+-- that is too long is refused, and finds no row.
 create or replace function tidelock.key_values(attached tidelock.tables, text_key text) returns text[]
 language sql stable set search_path = ''
 as $$
   select array_agg(format(case when cardinality(attached.key) = 1 then '%s::%s' else '(%s::jsonb ->> %3$s)::%2$s' end,
-    text_key, format_type(a.atttypid, a.atttypmod), k.at - 1) order by k.at)
+    text_key, format_type(a.atttypid, -1), k.at - 1) order by k.at)
   from unnest(attached.key) with ordinality as k (name, at)
     join pg_catalog.pg_attribute a on a.attrelid = attached.relation and a.attname = k.name
 $$;
@@ -993,12 +994,14 @@ begin
         select (tidelock.attached(n.name)).relation, array_agg(n.name) as names, sum(n.number) as number,
           bool_or(n.has_deletions) as has_deletions
         from (
-          select o.name, count(*) as number, bool_or(o.action = 'delete') as has_deletions
+          select o.name, count(distinct o.key collate "C") as number, bool_or(o.action = 'delete') as has_deletions
           from unnest(applied) o group by o.name offset 0) n
         group by 1) a on a.relation = t.relation
     -- Tables in which this session has written nothing lately need no look.
     where not current_setting('track_counts')::boolean
       or a.relation is not null
+      -- What is written there counts for its partitions.
+      or c.relkind = 'p'
       or pg_stat_get_xact_tuples_inserted(t.relation) + pg_stat_get_xact_tuples_updated(t.relation)
          + pg_stat_get_xact_tuples_deleted(t.relation) > 0
   loop
@@ -1060,7 +1063,7 @@ $$;
 -- The query that looks at the rows of operations ($1) with these verdicts ($2), all of one kind. It gives verdicts, what
 -- most new rows came to beside what was sent, and whether all rows are there. $3 is the verdict where nothing has to be
 -- told, and $4 stands for the one of most rows. Almost always everything that was sent is there as it was sent, and the rest
--- is the same in all rows: one comparison a row finds that out.
+-- is the same in all rows.
 create or replace function tidelock.sight(attached tidelock.tables, first tidelock.operation) returns text
 language plpgsql stable set search_path = ''
 as $$
@@ -1074,6 +1077,15 @@ declare
     tidelock.key_matches(attached), pg_current_xact_id(),
     case when attached.since < pg_current_xact_id() then attached.since::text else '0' end);
   usual text := format('from (select $1[1].key) o join %s t on %s', full_name, there);
+  -- As JSON, since a value may be cut or rounded on its way into its column.
+  is_as_sent text := coalesce((
+    select string_agg(tidelock.is_as_sent(a.attname, a.atttypid, a.atttypmod), ' and ') from pg_catalog.pg_attribute a
+    where a.attrelid = attached.relation and a.attname = any (first.columns)), 'true');
+  -- To the byte.
+  is_usual text := coalesce((
+    select format('row(%s)::record operator(pg_catalog.*=) row(%s)::record', tidelock.columns(unsent, 't.'),
+      string_agg(format('(usual.row).%I', c), ', ' order by at))
+    from unnest(unsent) with ordinality as u (c, at) having count(*) > 0), 'true');
 begin
   if first.action <> 'create' then
     return format($query$
@@ -1095,25 +1107,32 @@ begin
           where c.key <> 'tidelock_version' and c.value is distinct from o.document -> c.key
           having count(*) > 0), '0') end)::tidelock.verdict),
       %6$s, coalesce(bool_and(t.tidelock_version is not null), true)
-    from (select o.n, o.key, o.document, jsonb_populate_record(null::%1$s, o.document) as sent from unnest($1) o offset 0) o
+    from (select o.n, o.key, o.document from unnest($1) o offset 0) o
       left join %1$s t on %2$s
       left join (select t as row %7$s) usual on true
     $query$,
     full_name, there, tidelock.text_key(attached.key),
-    tidelock.same_image(first.columns, 't.%I', '(o.sent).%I'), tidelock.same_image(unsent, 't.%I', '(usual.row).%I'),
+    is_as_sent, is_usual,
     coalesce((select format('(select jsonb_build_object(%s) %s)', string_agg(format('%1$L, t.%1$I', c), ', '), usual)
       from unnest(unsent) c having count(*) > 0), 'null::jsonb'), usual);
 end
 $$;
 
--- The condition that these columns are the same to the byte in two rows.
-create or replace function tidelock.same_image(columns text[], one text, other text) returns text
+-- The condition that a column holds what was sent for it, for some common types without making JSON of it.
+create or replace function tidelock.is_as_sent(name name, type oid, modifier integer) returns text
 language sql immutable set search_path = ''
 as $$
-  select coalesce(
-    (select format('(row(%s)::record operator(pg_catalog.*=) row(%s)::record)',
-      string_agg(format(one, c), ', ' order by at), string_agg(format(other, c), ', ' order by at))
-    from unnest(columns) with ordinality as u (c, at) having count(*) > 0), 'true')
+  select format(case
+    when type = 'jsonb'::regtype then 'coalesce(t.%1$I, ''null'') = o.document -> %1$L'
+    when kind is not null then
+      't.%1$I::text is not distinct from o.document ->> %1$L and jsonb_typeof(o.document -> %1$L) in (%2$L, ''null'')'
+    else 'coalesce(to_jsonb(t.%1$I), ''null'') = o.document -> %1$L' end, name, kind)
+  from (
+    select case
+      when modifier <> -1 then null
+      when type in ('text'::regtype, 'varchar'::regtype) then 'string'
+      when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'number'
+      when type = 'bool'::regtype then 'boolean' end as kind) k
 $$;
 
 -- Performs operations and answers a verdict each. All of them together first; where something is in the way, what is

@@ -1,5 +1,6 @@
 //! Which batches are on their way, and what may be sent beside them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,6 +16,10 @@ struct Flight {
     records: BTreeSet<RecordId>,
     /// With whether all that happens there is that rows are made.
     collections: BTreeMap<Arc<str>, bool>,
+    /// The keys of rows that are made.
+    made: BTreeSet<Arc<str>>,
+    /// Whether it may have been sent before: the server takes such a batch alone.
+    is_again: bool,
 }
 
 impl Flights {
@@ -24,6 +29,10 @@ impl Flights {
         for outgoing in batch {
             let only_makes = flight.collections.entry(outgoing.id.collection.clone()).or_insert(true);
             *only_makes &= outgoing.action == Action::Create;
+            if outgoing.action == Action::Create {
+                flight.made.insert(outgoing.id.key.clone());
+            }
+            flight.is_again |= outgoing.may_have_been_sent;
             flight.records.insert(outgoing.id.clone());
         }
         let number = self.0.last_key_value().map_or(0, |(last, _)| last + 1);
@@ -46,8 +55,9 @@ impl Flights {
         window.iter().any(|operation| self.0.values().any(|flight| flight.records.contains(&operation.id)))
     }
 
-    /// Whether these operations may overtake those on their way: nothing refers from one to the other, and where both go
-    /// to one collection, those ahead only make rows. What they change or delete could free a unique value for these.
+    /// Whether these operations may overtake those on their way: nothing refers from one to the other, declared or not,
+    /// and where both go to one collection, those ahead only make rows. What they change or delete could free a unique
+    /// value for these.
     pub fn may_be_overtaken_by(&self, window: &[Operation], relations: &Relations) -> bool {
         let later: BTreeSet<&Arc<str>> = window.iter().map(|operation| &operation.id.collection).collect();
         let ahead = || self.0.values().flat_map(|flight| &flight.collections);
@@ -55,7 +65,13 @@ impl Flights {
             ahead().all(|(other, only_makes)| {
                 !relations.related(other, collection) && (other != collection || *only_makes)
             })
-        })
+        }) && !self.0.values().any(|flight| flight.is_again)
+            && !window.iter().any(|operation| self.names_what_is_made(operation))
+    }
+
+    fn names_what_is_made(&self, operation: &Operation) -> bool {
+        let is_made = |text: Cow<'_, str>| self.0.values().any(|flight| flight.made.contains(&*text));
+        operation.patch.fields().strings().any(is_made)
     }
 }
 
@@ -98,6 +114,14 @@ mod tests {
     fn h21_a_child_does_not_overtake_its_parent_nor_a_parent_its_child() {
         assert!(!may_overtake("steps/s", &ahead("projects/p", Action::Create)));
         assert!(!may_overtake("projects/p", &ahead("steps/s", Action::Create)));
+    }
+
+    #[test]
+    fn what_names_a_row_that_is_being_made_stays_behind_it_whatever_is_declared() {
+        let naming = [operation(2, "notes/b", Action::Create, r#"{"about":"p"}"#)];
+        let flights = ahead("projects/p", Action::Create);
+        assert!(!flights.may_be_overtaken_by(&naming, &relations()));
+        assert!(ahead("projects/q", Action::Create).may_be_overtaken_by(&naming, &relations()));
     }
 
     #[test]

@@ -191,11 +191,16 @@ impl Outbox {
         arrange(coalesce(free, &self.relations, may_have_been_sent), &self.relations)
     }
 
-    /// Where one operation has to wait, the others of its transaction wait with it, and what comes after them.
+    /// Where one operation has to wait, the others of its transaction wait with it, and all that is made on the same
+    /// records: what came before on one of them may have been sent as one with it.
     fn hold_transactions(&mut self, window: &[Operation]) {
-        for transaction in window.chunk_by(|a, b| a.transaction == b.transaction) {
-            if !transaction.iter().all(|operation| self.may_go(operation)) {
-                self.deferred.extend(transaction.iter().map(|operation| operation.id.clone()));
+        let mut held = usize::MAX;
+        while held != self.deferred.len() {
+            held = self.deferred.len();
+            for transaction in window.chunk_by(|a, b| a.transaction == b.transaction) {
+                if !transaction.iter().all(|operation| self.may_go(operation)) {
+                    self.deferred.extend(transaction.iter().map(|operation| operation.id.clone()));
+                }
             }
         }
     }
@@ -463,6 +468,12 @@ mod tests {
         assert_eq!(outbox.lease(window(), false).iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [5]);
         outbox.begin_round(Instant::now());
         assert_eq!(outbox.lease(window(), false).len(), 4, "b is sent once");
+        outbox.begin_round(Instant::now());
+        let mut last = outgoing(0);
+        (last.id, last.covers) = (RecordId::new("notes", "c"), vec![4]);
+        outbox.read(last, Verdict::Failed(Fault::new(FaultKind::Transient, "x")), Instant::now());
+        let sent = outbox.lease(window(), false);
+        assert_eq!(sent.iter().map(|one| one.covers[0]).collect::<Vec<_>>(), [5], "a was saved together with b");
     }
 
     #[test]

@@ -266,6 +266,9 @@ impl Schedule {
 
     fn end(&mut self, fault: Option<Fault>, now: Instant) -> Option<Task> {
         let State::Running { task, asked, hint } = self.state.clone() else { return None };
+        if task.audit && self.audit_due <= now {
+            self.audit_due = now + self.settings.audit_interval.min(AUDIT_RETRY);
+        }
         // A fault of one collection or operation did not keep the round from its end.
         match fault.filter(Fault::concerns_everything) {
             None => {
@@ -276,12 +279,7 @@ impl Schedule {
                 }
                 self.wait(now, self.settings.interval, Reason::Interval);
             }
-            Some(fault) => {
-                if task.audit {
-                    self.audit_due = now + self.settings.audit_interval.min(AUDIT_RETRY);
-                }
-                self.fail(fault, now);
-            }
+            Some(fault) => self.fail(fault, now),
         }
         let may_follow = match hint {
             Hint::Nothing => false,

@@ -34,7 +34,8 @@ impl Progress<'_> {
         for (collection, keys) in suspected {
             let mut findings = Findings::default();
             for keys in keys.chunks(FETCH_KEYS) {
-                let compared = self.look_closer(round, &collection, keys.to_vec()).await?;
+                let compared = self.look_closer(round, &collection, keys.to_vec()).await;
+                let Some(compared) = self.or_pause(&collection, compared)? else { break };
                 compared.differences.iter().for_each(|(_, finding)| finding.count(&mut findings));
                 self.observe(compared.respelled, round).await?;
                 if scope.repair {
@@ -78,15 +79,24 @@ impl Progress<'_> {
         let (here, there) = join!(self.crew.reader.digests(all.clone()), there);
         let mut suspected = Vec::new();
         for ((asked, here), there) in all.into_iter().zip(here?).zip(there) {
-            match there {
-                Err(fault) if !fault.concerns_everything() => self.pause(asked.collection, fault),
-                there => {
-                    let keys = self.suspects_within(&asked, differing(&here, &there?)).await?;
-                    suspected.push((asked.collection, keys));
-                }
+            let Some(there) = self.or_pause(&asked.collection, there.map_err(Cut::from))? else { continue };
+            let keys = self.suspects_within(&asked, differing(&here, &there)).await;
+            if let Some(keys) = self.or_pause(&asked.collection, keys)? {
+                suspected.push((asked.collection, keys));
             }
         }
         Ok(suspected)
+    }
+
+    /// A fault of one collection keeps nobody else from being audited.
+    fn or_pause<T>(&mut self, collection: &Arc<str>, result: Result<T, Cut>) -> Result<Option<T>, Cut> {
+        match result {
+            Err(Cut::Remote(fault)) if !fault.concerns_everything() => {
+                self.pause(collection.clone(), fault);
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
     }
 
     /// Lists what is in the buckets that differ.
@@ -109,9 +119,9 @@ impl Progress<'_> {
     ) -> Result<Vec<(Arc<str>, Vec<Arc<str>>)>, Cut> {
         let mut suspected = Vec::new();
         for rule in rules {
-            match self.read_whole(&rule.name).await {
-                Err(Cut::Remote(fault)) if !fault.concerns_everything() => self.pause(rule.name, fault),
-                keys => suspected.push((rule.name, keys?)),
+            let keys = self.read_whole(&rule.name).await;
+            if let Some(keys) = self.or_pause(&rule.name, keys)? {
+                suspected.push((rule.name, keys));
             }
         }
         Ok(suspected)

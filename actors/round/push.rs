@@ -133,7 +133,8 @@ impl Sky {
     }
 
     fn takes(&self, leased: &Leased) -> bool {
-        let has_room = leased.may_overtake && self.flights.count() < self.at_once;
+        let is_new = leased.batch.iter().all(|outgoing| !outgoing.may_have_been_sent);
+        let has_room = is_new && leased.may_overtake && self.flights.count() < self.at_once;
         !leased.batch.is_empty() && (self.is_clear() || has_room)
     }
 

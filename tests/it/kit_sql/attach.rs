@@ -199,7 +199,7 @@ async fn a_database_that_counts_its_transactions_anew_goes_on_when_the_kit_is_ru
 
 #[tokio::test]
 async fn a_writer_is_not_held_up_while_a_large_table_is_attached() {
-    const ROWS: u32 = 300_000;
+    const ROWS: u32 = 1_000_000;
     let kit = Kit::with(&format!(
         "create unlogged table items (id int primary key, n int); insert into items select n, n from generate_series(1, {ROWS}) n"
     ))

@@ -133,6 +133,59 @@ async fn what_triggers_make_of_the_pushed_rows_is_told_and_other_rows_make_it_no
 }
 
 #[tokio::test]
+async fn what_a_column_rounds_or_cuts_on_the_way_in_is_told() {
+    let kit = Kit::with(
+        "create table items (id uuid primary key, price numeric(10, 2), at timestamp, day date, n int, other text);
+         select tidelock.attach('items');",
+    )
+    .await;
+    let set = json!({ "price": 1.005, "at": "2024-01-02T03:04:05+02:00", "day": "2024-01-02T10:00:00", "n": "5" });
+    let key = |end: &str| format!("00000000-0000-4000-8000-{end}");
+    let answer = kit
+        .owner
+        .push(&json!([
+            create(1, "items", &key("00000000000a"), json!({ "price": 1.5, "at": null, "day": "2024-01-02", "n": 5 })),
+            create(2, "items", &key("00000000000b"), set.clone()),
+            create(3, "items", &key("00000000000C"), json!({ "n": 1 })),
+        ]))
+        .await;
+    assert_eq!(answer["verdicts"][0]["made"], json!({ "other": null }), "{answer}");
+    let made = &answer["verdicts"][1]["made"];
+    assert_eq!((&made["price"], &made["at"]), (&json!(1.01), &json!("2024-01-02T03:04:05")), "{answer}");
+    assert_eq!((&made["day"], &made["n"]), (&json!("2024-01-02"), &json!(5)), "{answer}");
+    assert_eq!(answer["verdicts"][2]["made"]["id"], json!(key("00000000000c")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_too_long_is_refused_and_finds_no_other_row() {
+    let kit = Kit::with("create table items (id varchar(5) primary key, n int); select tidelock.attach('items')").await;
+    kit.owner.push(&json!([create(1, "items", "abcde", json!({ "n": 1 }))])).await;
+    let batch = json!([
+        create(2, "items", "abcdefg", json!({ "n": 2 })),
+        operation(3, "update", "items", "abcdefg", Some("1"), json!({ "n": 2 })),
+        create(4, "items", "fghijkl", json!({ "n": 2 }))
+    ]);
+    assert_eq!(kit.owner.verdicts(&batch).await, ["refused 22001", "conflict", "refused 22001"]);
+    assert_eq!(kit.owner.column("select id || n from items").await, ["abcde1"]);
+}
+
+#[tokio::test]
+async fn what_a_trigger_writes_into_a_partitioned_table_makes_a_push_not_alone() {
+    let kit = Kit::with(
+        "create table items (id text primary key);
+         create table events (id text, year int, primary key (id, year)) partition by range (year);
+         create table events_now partition of events for values from (2000) to (3000);
+         create function note() returns trigger language plpgsql as $$ begin
+           insert into events values (new.id, 2026); return new; end $$;
+         create trigger note after insert on items for each row execute function note();
+         select tidelock.attach('items'); select tidelock.attach('events');",
+    )
+    .await;
+    let answer = kit.owner.push(&json!([create(1, "items", "a", json!({}))])).await;
+    assert_eq!((kinds(&answer), &answer["alone"]), (vec!["applied".to_owned()], &json!(false)), "{answer}");
+}
+
+#[tokio::test]
 async fn h23_a_batch_that_is_sent_again_answers_the_same_and_changes_nothing() {
     let kit = Kit::with(&format!(
         "{ITEMS} create table counter (n int); insert into counter values (0);
