@@ -11,6 +11,7 @@
 pub mod conflict;
 pub mod deferred;
 pub mod document;
+mod fault;
 pub mod limits;
 pub mod machine;
 pub mod model;

@@ -9,9 +9,7 @@ use actix::prelude::*;
 use futures::FutureExt;
 use tokio::sync::watch;
 
-use crate::document::{Document, unquoted};
 use crate::limits::ACTOR_MAILBOX;
-use crate::machine::coalesce::Coalesced;
 use crate::machine::flights::Flights;
 use crate::machine::outbox::{Outbox, Patience, Reading, cancelled, settlement};
 use crate::model::{Counts, Fault, Operation, Outgoing, RemoteRow, Sequence, Verdict};
@@ -19,7 +17,7 @@ use crate::peer::{PartError, Peer};
 use crate::ports::{Nature, Reader, StoreError};
 use crate::storage::{Perform, Storage};
 use crate::supervisor::{Crash, Stop};
-use crate::window::{outfit, read_up_to, read_window};
+use crate::window::{Window, outfit, possible_keys, read_up_to, read_window};
 use crate::writes::{Fate, Observation, Settlement, Write, Written};
 
 /// The checkpoint that says what was leased together. No collection has such a name.
@@ -56,17 +54,6 @@ pub struct Leased {
     pub is_last: bool,
     /// Whether it may be sent while the others are on their way; otherwise after them.
     pub may_overtake: bool,
-}
-
-/// A leased window of the outbox.
-#[derive(Default)]
-struct Window {
-    batch: Vec<Coalesced>,
-    /// To be written down before anything is sent.
-    boundaries: Option<String>,
-    is_last: bool,
-    may_overtake: bool,
-    may_have_been_sent: bool,
 }
 
 /// The server's word on a batch.
@@ -230,14 +217,6 @@ async fn write_down(storage: &Peer<Storage>, name: &str, text: String) -> Result
     let checkpoints = [(name.to_owned(), text)].into();
     storage.ask_soon(Perform(Write::Observe(Observation { checkpoints, ..Observation::default() }))).await??;
     Ok(())
-}
-
-/// What may be a parent's key in a patch: its texts and numbers.
-fn possible_keys(patch: &Document) -> Vec<String> {
-    let fields = patch.fields();
-    let may_be_key =
-        |value: &&str| value.starts_with(|first: char| first == '"' || first.is_ascii_digit() || first == '-');
-    fields.values().filter(may_be_key).map(|value| unquoted(value).into_owned()).collect()
 }
 
 async fn record(storage: &Peer<Storage>, settlements: Vec<Settlement>) -> Result<u64, QueueError> {

@@ -2,11 +2,27 @@
 
 use std::sync::Arc;
 
+use crate::document::{Document, unquoted};
 use crate::limits::TRANSACTION_RECORDS;
 use crate::machine::coalesce::Coalesced;
 use crate::machine::outbox::whole_transactions;
 use crate::model::{Operation, Outgoing, RecordId, Sequence};
 use crate::ports::{Base, Reader, StoreError};
+
+/// A leased window of the outbox.
+#[derive(Default)]
+pub struct Window {
+    /// What to send, in order, with what cancelled itself out.
+    pub batch: Vec<Coalesced>,
+    /// To be written down before anything is sent.
+    pub boundaries: Option<String>,
+    /// Whether the outbox has been read to its end in this round.
+    pub is_last: bool,
+    /// Whether it may be sent while others are on their way.
+    pub may_overtake: bool,
+    /// Whether it may have taken effect already, the answer lost.
+    pub may_have_been_sent: bool,
+}
 
 /// Reads whole transactions after `after`, up to `limit` operations.
 pub async fn read_window(
@@ -69,4 +85,12 @@ pub async fn outfit(
         })
     };
     Ok(batch.into_iter().zip(bases).filter_map(outgoing).collect())
+}
+
+/// What may be a parent's key in a patch: its texts and numbers.
+pub fn possible_keys(patch: &Document) -> Vec<String> {
+    let fields = patch.fields();
+    let may_be_key =
+        |value: &&str| value.starts_with(|first: char| first == '"' || first.is_ascii_digit() || first == '-');
+    fields.values().filter(may_be_key).map(|value| unquoted(value).into_owned()).collect()
 }
