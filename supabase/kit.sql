@@ -124,6 +124,29 @@ as $$
   limit 1
 $$;
 
+-- As `attached`, for what cannot go on without the table.
+create or replace function tidelock.demand_attached(name text) returns tidelock.tables
+language plpgsql stable set search_path = ''
+as $$
+declare
+  attached tidelock.tables := tidelock.attached(name);
+begin
+  if attached.relation is null then
+    raise undefined_table using table = name,
+      message = format('the table %s is not there, or not attached to tidelock''s server kit', name);
+  end if;
+  return attached;
+end
+$$;
+
+-- Of the rows whose version is in the index, those that this transaction has written, as a condition.
+create or replace function tidelock.is_written_now(attached tidelock.tables) returns text
+language sql stable set search_path = ''
+as $$
+  select format('t.tidelock_version = %L::xid8 and t.tidelock_version > %L::xid8', pg_current_xact_id(),
+    case when attached.since < pg_current_xact_id() then attached.since::text else '0' end)
+$$;
+
 -- A table's name with its schema, quoted where it needs to be.
 create or replace function tidelock.full_name(relation regclass) returns text
 language sql stable set search_path = ''
@@ -495,7 +518,7 @@ create or replace function tidelock.changes_of(
 language plpgsql stable set search_path = public, extensions, pg_temp
 as $$
 declare
-  attached tidelock.tables := tidelock.attached(entry ->> 'table');
+  attached tidelock.tables := tidelock.demand_attached(entry ->> 'table');
   until pg_snapshot := coalesce((entry ->> 'until')::pg_snapshot, now_visible);
   after_row jsonb := entry -> 'after' -> 'row';
   after_grave jsonb := entry -> 'after' -> 'grave';
@@ -508,10 +531,6 @@ declare
   is_more boolean := most = 0;
 begin
   taken := 0;
-  if attached.relation is null then
-    raise undefined_table
-      using message = format('the table %s is not there, or not attached to tidelock''s server kit', entry ->> 'table');
-  end if;
   -- Somebody who has not seen the table as it was attached has seen nothing of it.
   is_whole := coalesce(not pg_visible_in_snapshot(attached.since, since), true);
   if most > 0 then
@@ -686,7 +705,7 @@ create or replace function tidelock.audit_of(entry jsonb) returns json
 language plpgsql stable set search_path = public, extensions, pg_temp
 as $$
 declare
-  attached tidelock.tables := tidelock.attached(entry ->> 'table');
+  attached tidelock.tables := tidelock.demand_attached(entry ->> 'table');
   columns text[] := array(select jsonb_array_elements_text(entry -> 'columns'));
   buckets integer := coalesce((entry ->> 'buckets')::integer, 1);
   belongs text := tidelock.condition(entry -> 'filter');
@@ -694,10 +713,6 @@ declare
   bucket text;
   answer json;
 begin
-  if attached.relation is null then
-    raise undefined_table
-      using message = format('the table %s is not there, or not attached to tidelock''s server kit', entry ->> 'table');
-  end if;
   if buckets not between 1 and 65536 or buckets & (buckets - 1) <> 0 then
     raise invalid_parameter_value using message = format('%s is no number of buckets', buckets);
   end if;
@@ -1008,12 +1023,10 @@ begin
     -- Counting does where rows only had to be written; where some had to go, keys are compared.
     keys := case when part.has_deletions then array(select o.key from unnest(applied) o where o.name = any (part.names))
                  else '{}' end;
-    execute format('select %5$s
-        from %1$s t where t.tidelock_version = %2$L::xid8 and t.tidelock_version > %3$L::xid8 %4$s',
-      tidelock.full_name((part.attached).relation), pg_current_xact_id(),
-      case when (part.attached).since < pg_current_xact_id() then (part.attached).since::text else '0' end,
-      case when part.has_deletions then format('and %s <> all ($1)', tidelock.text_key((part.attached).key)) else '' end,
-      case when part.has_deletions then 'count(*) > 0' else 'count(*) <> $2' end)
+    execute format('select %s from %s t where %s %s',
+      case when part.has_deletions then 'count(*) > 0' else 'count(*) <> $2' end,
+      tidelock.full_name((part.attached).relation), tidelock.is_written_now(part.attached),
+      case when part.has_deletions then format('and %s <> all ($1)', tidelock.text_key((part.attached).key)) else '' end)
     into has_others using keys, part.number;
     if has_others or exists (
       select from tidelock.tombstones g
@@ -1073,9 +1086,7 @@ declare
     select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = attached.relation and a.attnum > 0 and not a.attisdropped and a.attname <> 'tidelock_version'
       and a.attname <> all (first.columns || attached.key) order by a.attnum);
-  there text := format('%s and t.tidelock_version = %L::xid8 and t.tidelock_version > %L::xid8',
-    tidelock.key_matches(attached), pg_current_xact_id(),
-    case when attached.since < pg_current_xact_id() then attached.since::text else '0' end);
+  there text := tidelock.key_matches(attached) || ' and ' || tidelock.is_written_now(attached);
   usual text := format('from (select $1[1].key) o join %s t on %s', full_name, there);
   -- As JSON, since a value may be cut or rounded on its way into its column.
   is_as_sent text := coalesce((
@@ -1318,18 +1329,13 @@ language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
   action text := (operations[1]).action;
-  attached tidelock.tables := tidelock.attached((operations[1]).name);
+  attached tidelock.tables := tidelock.demand_attached((operations[1]).name);
   full_name text;
   found text;
   written text[];
   verdicts tidelock.verdict[];
   others tidelock.verdict[];
 begin
-  if attached.relation is null then
-    raise undefined_table using message =
-      format('the table %s is not there, or not attached to tidelock''s server kit', (operations[1]).name),
-      table = (operations[1]).name;
-  end if;
   full_name := tidelock.full_name(attached.relation);
   -- One by one through the index ("offset" keeps it so): a join might well read all of a table, and ask row-level
   -- security about each of its rows.

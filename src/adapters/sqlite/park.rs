@@ -172,7 +172,7 @@ impl Batch<'_> {
                     records.insert(record);
                     waiting = Some(*sequence);
                 }
-                OperationState::Held => return Err(is_held(*sequence)),
+                OperationState::Held => return Err(held_back(*sequence)),
             }
         }
         let returning = match sequences.is_empty() {
@@ -181,7 +181,7 @@ impl Batch<'_> {
         };
         let returning = self.returnable(returning)?;
         if let (true, Some(sequence)) = (returning.is_empty(), waiting) {
-            return Err(is_held(sequence));
+            return Err(held_back(sequence));
         }
         self.put_back(&returning, false)?;
         Ok(Written::Moved { count: returning.len() as u64, changed: Vec::new() })
@@ -248,7 +248,7 @@ impl Batch<'_> {
         for sequence in sequences {
             let together = self.together_with(vec![self.standing(*sequence)?], Reach::Later)?;
             if together.iter().any(|one| one.state == OperationState::Held) {
-                return Err(is_held(*sequence));
+                return Err(held_back(*sequence));
             }
             given_up.extend(together.into_iter().map(|one| one.sequence));
         }
@@ -269,7 +269,7 @@ impl Batch<'_> {
                     let first = first_of.entry(record).or_insert(sequence);
                     *first = sequence.min(*first);
                 }
-                OperationState::Held => return Err(is_held(sequence)),
+                OperationState::Held => return Err(held_back(sequence)),
             }
         }
         let (mut count, mut changed) = (0, Vec::new());
@@ -308,7 +308,7 @@ fn is_pending(operation: &Queued) -> bool {
     operation.state == OperationState::Pending
 }
 
-fn is_held(sequence: Sequence) -> Failure {
+fn held_back(sequence: Sequence) -> Failure {
     Failure::invalid(format!(
         "operation {sequence} is held by an open conflict of its record, or of one that was saved together with it; \
          decide the conflict"
