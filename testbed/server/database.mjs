@@ -37,6 +37,7 @@ async function openPostgres({ url, pool_size, pool_wait_ms }) {
   pool.on('error', () => (staleConnections = Math.min(staleConnections + 1, pool_size)));
 
   const connection = createPostgresConnection({ url });
+  const inTurn = oneAtATime(); // or a slow reload would bring back a list that a later one has replaced
   installDialect(connection, {
     open: async () => postgresSession(await pool.connect()),
     close: (session) => session.release(),
@@ -47,12 +48,20 @@ async function openPostgres({ url, pool_size, pool_wait_ms }) {
     takeStaleConnection: () => staleConnections > 0 && staleConnections-- > 0,
     query: (sql) => pool.query({ text: sql, rowMode: 'array', types: { getTypeParser: () => asText } }),
     script: (sql) => pool.query(sql),
-    reloadSchema: () => reloadSchema(connection),
-    watchSchema: () => watch(settings, () => reloadSchema(connection)),
+    watchSchema: () => watch(settings, () => inTurn(() => reloadSchema(connection))),
     close: () => pool.end(),
     isMigrated: false,
     afterMigration: async () => {},
     exclusively: (work) => work(),
+  };
+}
+
+function oneAtATime() {
+  let last = Promise.resolve();
+  return (work) => {
+    const mine = last.then(work);
+    last = mine.catch(() => {});
+    return mine;
   };
 }
 
@@ -75,20 +84,18 @@ async function openPglite({ url, migrate }) {
   await pglite.waitReady;
   installDialect(connection, { open: async () => pgliteSession(pglite), close() {} });
   // One session serves everybody, so one request at a time has it: transactions must not run into each other.
-  let last = Promise.resolve();
-  const exclusively = (work) => {
-    const mine = last.then(work);
-    last = mine.catch(() => {});
-    return mine;
-  };
+  const exclusively = oneAtATime();
   const raw = { rowMode: 'array', parsers: new Proxy({}, { get: () => asText }) };
   return {
     connection,
     takeStaleConnection: () => false,
     query: (sql) => pglite.query(sql, [], raw),
     script: (sql) => pglite.exec(sql),
-    reloadSchema: () => reloadSchema(connection),
-    watchSchema: () => pglite.listen(reloadChannel, () => exclusively(() => reloadSchema(connection))),
+    watchSchema: async () => {
+      const read = () => exclusively(() => reloadSchema(connection));
+      await pglite.listen(reloadChannel, read);
+      await read();
+    },
     close: () => pglite.close(),
     isMigrated: snapshot?.bytes !== undefined,
     afterMigration: async () => snapshot?.save(Buffer.from(await (await pglite.dumpDataDir('none')).arrayBuffer())),
@@ -111,20 +118,23 @@ async function reloadSchema(connection) {
   if (tables.length === 0) throw new Error('the tables could not be read');
 }
 
-/** Reloads on `NOTIFY pgrst`, and whenever the database has come back, as PostgREST does. */
+/** Reads the tables, and again on `NOTIFY pgrst` and whenever the database has come back, as PostgREST does. */
 async function watch(settings, reload) {
   const client = new pg.Client(settings);
-  const again = () => setTimeout(() => watch(settings, reload).then(reload).catch(() => {}), retryMs);
   let lost = false;
   const onLoss = () => {
-    if (!lost) again();
+    if (lost) return;
     lost = true;
+    client.end().catch(() => {});
+    setTimeout(() => watch(settings, reload), retryMs);
   };
-  client.on('error', onLoss).on('end', onLoss).on('notification', reload);
+  const read = () => reload().catch(onLoss);
+  client.on('error', onLoss).on('end', onLoss).on('notification', read);
   try {
     await client.connect();
     await client.query(`listen ${reloadChannel}`);
   } catch {
-    onLoss();
+    return onLoss();
   }
+  await read();
 }

@@ -52,7 +52,6 @@ try {
     process.exit(0);
   }
   // Read the tables before the first request does: the first requests would all do it at once.
-  await database.reloadSchema();
   await database.watchSchema();
   const port = await listen(app, database, options);
   process.stdout.write(JSON.stringify({ port, pid: process.pid }) + '\n');

@@ -73,20 +73,21 @@ async fn five_hundred_keys_fit_into_one_filter_and_a_head_too_long_is_not_answer
 async fn a_new_table_is_there_once_the_server_is_told() {
     let project = tidelock_testbed::project().await.unwrap();
     project.sql("drop table if exists later; notify pgrst, 'reload schema'").await.unwrap();
-    for _ in 0..50 {
-        if get(&project, "later").await.status == 404 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    answered(&project, "later", 404).await;
     assert_eq!(get(&project, "later").await.error(), (404, "PGRST205".into()));
     project.sql("create table later (id int primary key); notify pgrst, 'reload schema'").await.unwrap();
-    for _ in 0..50 {
-        if get(&project, "later").await.status == 200 {
-            break;
+    answered(&project, "later", 200).await;
+    assert_eq!(get(&project, "later").await.body, "[]");
+    project.sql("drop table later; notify pgrst, 'reload schema'").await.unwrap();
+}
+
+/// Until the server knows what it was told.
+async fn answered(project: &tidelock_testbed::Project, path: &str, status: u16) {
+    for _ in 0..300 {
+        if get(project, path).await.status == status {
+            return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    assert_eq!(get(&project, "later").await.body, "[]");
-    project.sql("drop table later; notify pgrst, 'reload schema'").await.unwrap();
+    panic!("{path} is not answered with {status} half a minute after the server was told");
 }
