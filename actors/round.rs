@@ -43,10 +43,10 @@ pub struct RoundReport {
     pub requests: u64,
     /// Collections that do not fit the server's schema.
     pub paused: Vec<(Arc<str>, Fault)>,
-    /// What cut the round short, or the last fault of one collection or operation.
+    /// The last fault of one collection or operation.
     pub fault: Option<Fault>,
-    /// What cut the round short on this device: a full disk, a part that was restarted.
-    pub local_trouble: Option<String>,
+    /// What kept the round from its end.
+    pub cut: Option<Cut>,
     /// What an audit found in each collection that it could compare.
     pub audit: Option<BTreeMap<Arc<str>, Findings>>,
 }
@@ -54,13 +54,19 @@ pub struct RoundReport {
 impl RoundReport {
     /// What kept the round from its end, for the schedule: trouble of our own passes as the network's does.
     pub fn cut(&self) -> Option<Fault> {
-        let local = || self.local_trouble.as_ref().map(|trouble| Fault::new(FaultKind::Transient, trouble));
-        self.fault.clone().filter(Fault::concerns_everything).or_else(local)
+        self.cut.as_ref().map(|cut| match cut {
+            Cut::Remote(fault) => fault.clone(),
+            Cut::Local(trouble) => Fault::new(FaultKind::Transient, trouble),
+        })
     }
 
     /// What went wrong, in words.
     pub fn trouble(&self) -> Option<String> {
-        self.local_trouble.clone().or_else(|| self.fault.as_ref().map(ToString::to_string))
+        match &self.cut {
+            Some(Cut::Local(trouble)) => Some(trouble.clone()),
+            Some(Cut::Remote(fault)) => Some(fault.to_string()),
+            None => self.fault.as_ref().map(ToString::to_string),
+        }
     }
 }
 
@@ -106,18 +112,17 @@ pub async fn run(crew: Crew, round: Round, audited: Option<Scope>) -> RoundRepor
     let mut report = RoundReport::default();
     let mut progress = Progress { crew: &crew, walk: 0, report: &mut report };
     let result = progress.all(round, audited.as_ref()).await;
-    match result {
-        Ok(()) => {}
-        Err(Cut::Remote(fault)) => report.fault = Some(fault),
-        Err(Cut::Local(trouble)) => report.local_trouble = Some(trouble),
-    }
+    report.cut = result.err();
     report.requests = crew.remote.requests() - requests_before;
     report
 }
 
 /// What cuts a round short.
-enum Cut {
+#[derive(Debug, Clone)]
+pub enum Cut {
+    /// A fault of the server's, or of the way to it.
     Remote(Fault),
+    /// Trouble on this device: a full disk, a part that was restarted.
     Local(String),
 }
 
@@ -250,6 +255,17 @@ impl Progress<'_> {
 
     fn pulled_collections(&self) -> impl Iterator<Item = &CollectionRules> {
         self.crew.rules.iter().filter(|rule| rule.direction.pulls())
+    }
+
+    /// A fault of one collection keeps nobody else waiting.
+    fn or_pause<T>(&mut self, collection: &Arc<str>, result: Result<T, Cut>) -> Result<Option<T>, Cut> {
+        match result {
+            Err(Cut::Remote(fault)) if !fault.concerns_everything() => {
+                self.pause(collection.clone(), fault);
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
     }
 
     /// The others go on.

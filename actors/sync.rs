@@ -14,7 +14,7 @@ use crate::machine::audit::Scope;
 use crate::machine::schedule::{Input, Schedule, State, Task};
 use crate::model::{Checkpoints, CollectionRules, Fault, FaultKind, Findings};
 use crate::ports::{Clock, Reader};
-use crate::round::{self, Crew, Round, RoundReport};
+use crate::round::{self, Crew, Cut, Round, RoundReport};
 use crate::status::{SyncPhase, SyncStatus};
 use crate::storage::Perform;
 use crate::supervisor::{Crash, Stop};
@@ -182,9 +182,9 @@ impl SyncScheduler {
         let is_synced = task.pull && report.cut().is_none();
         let now_ms = self.clock.now_ms();
         self.status.send_modify(|status| {
-            status.is_online = match (&report.fault, &report.local_trouble) {
-                (Some(fault), _) => !is_out_of_reach(fault),
-                (None, Some(_)) => status.is_online,
+            status.is_online = match (&report.cut, &report.fault) {
+                (Some(Cut::Local(_)), _) => status.is_online,
+                (Some(Cut::Remote(fault)), _) | (None, Some(fault)) => !is_out_of_reach(fault),
                 (None, None) => true,
             };
             status.last_error = report.trouble();

@@ -324,14 +324,15 @@ end
 $$;
 
 create or replace function tidelock.demand_column(relation regclass, name text) returns void
-language plpgsql set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
 begin
   if name is not null and not exists (
     select from pg_catalog.pg_attribute a
-    where a.attrelid = demand_column.relation and a.attname = demand_column.name and not a.attisdropped
+    where a.attrelid = demand_column.relation and a.attname = demand_column.name and a.attnum > 0 and not a.attisdropped
   ) then
-    raise exception 'tidelock: the table % has no column %', tidelock.full_name(relation), name;
+    raise undefined_column using table = tidelock.full_name(relation),
+      message = format('the table %s has no column %s', tidelock.full_name(relation), name);
   end if;
 end
 $$;
@@ -647,14 +648,8 @@ $$;
 create or replace function tidelock.row_digest(attached tidelock.tables, columns text[], text_key text) returns text
 language plpgsql stable set search_path = ''
 as $$
-declare
-  unknown_column text;
 begin
-  select c into unknown_column from unnest(columns) c where tidelock.digest_text(attached.relation, c) is null;
-  if unknown_column is not null then
-    raise undefined_column using
-      message = format('the table %s has no column %s', tidelock.full_name(attached.relation), unknown_column);
-  end if;
+  perform tidelock.demand_column(attached.relation, c) from unnest(columns) c;
   return format('hashtextextended(%s collate "C", %s)', text_key, (
     select coalesce(string_agg(format('coalesce(hashtextextended((%s) collate "C", %s), 0)',
       tidelock.digest_text(attached.relation, c), at), ' # ' order by at), '0::bigint')
@@ -1435,17 +1430,8 @@ $$;
 create or replace function tidelock.written_columns(attached tidelock.tables, columns text[]) returns text[]
 language plpgsql stable set search_path = ''
 as $$
-declare
-  unknown_column text;
 begin
-  select c into unknown_column from unnest(columns) c where not exists (
-    select from pg_catalog.pg_attribute a
-    where a.attrelid = attached.relation and a.attname = c and a.attnum > 0 and not a.attisdropped);
-  if unknown_column is not null then
-    raise undefined_column using
-      message = format('the table %s has no column %s', tidelock.full_name(attached.relation), unknown_column),
-      table = tidelock.full_name(attached.relation);
-  end if;
+  perform tidelock.demand_column(attached.relation, c) from unnest(columns) c;
   return array(
     select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = attached.relation and a.attname = any (columns) and a.attname <> 'tidelock_version'

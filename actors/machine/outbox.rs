@@ -258,6 +258,7 @@ impl Outbox {
     /// One attempt less; the last one parks. The next one waits.
     pub fn charge(&mut self, outgoing: Outgoing, fault: Fault, now: Instant) -> Settlement {
         if outgoing.attempts >= self.patience.max_retries {
+            self.slow.remove(&outgoing.id);
             return settlement(outgoing, Fate::Parked(fault));
         }
         let wait = self.patience.backoff.wait(outgoing.attempts + 1, &mut self.chance);

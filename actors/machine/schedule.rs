@@ -64,7 +64,7 @@ pub enum Input {
     Audit,
     /// That long ago the last audit of everything ended well, in this run or before it.
     Audited(Duration),
-    /// The round is over; the fault is what cut it short.
+    /// The round is over; the fault is what cut it short, not one of a collection or operation that the rest went past.
     RoundEnded(Option<Fault>),
     /// Time went by.
     Woken,
@@ -269,14 +269,13 @@ impl Schedule {
         if task.audit && self.audit_due <= now {
             self.audit_due = now + self.settings.audit_interval.min(AUDIT_RETRY);
         }
-        // A fault of one collection or operation did not keep the round from its end.
-        match fault.filter(Fault::concerns_everything) {
+        // An audit stands in for the listing of its round, and may be of some collections only.
+        if task.deep && !task.audit && !fault.as_ref().is_some_and(Fault::concerns_everything) {
+            self.deep_due = now + self.settings.deep_interval;
+        }
+        match fault {
             None => {
                 self.failures = 0;
-                // An audit stands in for the listing of its round, and may be of some collections only.
-                if task.deep && !task.audit {
-                    self.deep_due = now + self.settings.deep_interval;
-                }
                 self.wait(now, self.settings.interval, Reason::Interval);
             }
             Some(fault) => self.fail(fault, now),

@@ -88,17 +88,6 @@ impl Progress<'_> {
         Ok(suspected)
     }
 
-    /// A fault of one collection keeps nobody else from being audited.
-    fn or_pause<T>(&mut self, collection: &Arc<str>, result: Result<T, Cut>) -> Result<Option<T>, Cut> {
-        match result {
-            Err(Cut::Remote(fault)) if !fault.concerns_everything() => {
-                self.pause(collection.clone(), fault);
-                Ok(None)
-            }
-            result => result.map(Some),
-        }
-    }
-
     /// Lists what is in the buckets that differ.
     async fn suspects_within(&self, asked: &Digesting, buckets: Vec<usize>) -> Result<Vec<Arc<str>>, Cut> {
         let rows_a_bucket = (self.records_on_server(&asked.collection) as usize / asked.buckets).max(BUCKET_ROWS);

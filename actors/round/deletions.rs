@@ -17,28 +17,27 @@ impl Progress<'_> {
         let mut is_all = true;
         let collections: Vec<Arc<str>> = self.pulled_collections().map(|rule| rule.name.clone()).collect();
         for collection in collections {
-            let there = match in_time(self.crew.remote.count(collection.clone())).await? {
-                Err(fault) if !fault.concerns_everything() => {
-                    self.pause(collection, fault);
-                    is_all = false;
-                    continue;
-                }
-                counted => counted?,
-            };
-            let here = self.crew.counts.borrow().get(&collection).map_or(0, |counts| counts.on_server);
-            if here != there || round.distrusts_counts && there > 0 {
-                self.list(collection, round).await?;
-            }
+            let compared = self.count_and_list(&collection, round).await;
+            is_all &= self.or_pause(&collection, compared)?.is_some();
         }
         Ok(is_all)
     }
 
-    async fn list(&mut self, collection: Arc<str>, round: Round) -> Result<(), Cut> {
-        let mut extra = self.compare(&collection, round).await?;
+    async fn count_and_list(&mut self, collection: &Arc<str>, round: Round) -> Result<(), Cut> {
+        let there = in_time(self.crew.remote.count(collection.clone())).await??;
+        let here = self.crew.counts.borrow().get(collection).map_or(0, |counts| counts.on_server);
+        if here != there || round.distrusts_counts && there > 0 {
+            self.list(collection, round).await?;
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, collection: &Arc<str>, round: Round) -> Result<(), Cut> {
+        let mut extra = self.compare(collection, round).await?;
         if !extra.is_empty() && in_time(self.crew.remote.nature()).await??.keeps_transactions {
             // What was deleted since the last pull goes with the next one, together with its transaction.
             self.pull(round).await?;
-            let still: BTreeSet<Arc<str>> = self.compare(&collection, round).await?.into_iter().collect();
+            let still: BTreeSet<Arc<str>> = self.compare(collection, round).await?.into_iter().collect();
             extra.retain(|key| still.contains(key));
         }
         let gone = |key| RemoteRow { id: RecordId::new(collection.clone(), key), state: RemoteState::Gone };

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tidelock_actors::limits::PAGE_ROWS;
-use tidelock_actors::model::{Fault, Stamp};
+use tidelock_actors::model::Stamp;
 use tidelock_actors::ports::{Reader, StoreError};
-use tidelock_actors::round::RoundReport;
+use tidelock_actors::round::{Cut, RoundReport};
 use tidelock_actors::storage::{Perform, Tick};
 use tidelock_actors::sync::{self, Refresh};
 use tidelock_actors::writes::{Observation, Write};
@@ -119,11 +119,9 @@ impl Tidelock {
 
 /// The report of a round that came to its end: a fault of one collection or operation leaves the rest of it done.
 pub(super) fn done(report: RoundReport) -> Result<RoundReport, Error> {
-    if let Some(trouble) = report.local_trouble {
-        return Err(Error::Store(StoreError::Failed(trouble)));
-    }
-    match report.fault.clone().filter(Fault::concerns_everything) {
-        Some(fault) => Err(fault.into()),
+    match report.cut {
+        Some(Cut::Local(trouble)) => Err(Error::Store(StoreError::Failed(trouble))),
+        Some(Cut::Remote(fault)) => Err(fault.into()),
         None => Ok(report),
     }
 }

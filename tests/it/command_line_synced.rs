@@ -167,3 +167,17 @@ async fn the_doctor_asks_the_server() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kit_that_is_demanded_and_not_there_is_no_sync() {
+    let world = World::new().await;
+    let text = world.config_text(std::path::Path::new("data"), "auto = false\n");
+    let desk = Desk::with(&text.replace("[remote]", "[remote]\nmode = \"kit\""));
+    desk.ok(&["put", "notes", "a", r#"{"body":"from here"}"#]);
+    let done = desk.run(&["sync", "--json"]);
+    assert_eq!((done.exit, done.said.as_str()), (1, ""), "{}", done.complained);
+    assert!(done.complained.contains("tidelock remote sql"), "{}", done.complained);
+    assert_eq!(desk.run(&["audit"]).exit, 1, "what was not compared is not equal");
+    let status = desk.json(&["status"]);
+    assert_eq!((&status["last_synced_at"], &status["pending"]), (&Value::Null, &json!(1)), "{status}");
+}
