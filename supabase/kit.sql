@@ -84,44 +84,54 @@ revoke all on all tables in schema tidelock from public;
 
 -- The user that the access token names; empty for the anonymous and the service role.
 create or replace function tidelock.actor() returns text
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-  select coalesce(
+begin
+  return coalesce(
     nullif(current_setting('request.jwt.claim.sub', true), ''),
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub',
-    '')
+    '');
+end
 $$;
 
 -- Whether row-level security does not apply to the caller, also when asked from a function that runs as its owner.
 create or replace function tidelock.sees_all() returns boolean
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-  select rolsuper or rolbypassrls from pg_catalog.pg_roles
-  where rolname = coalesce(nullif(current_setting('role', true), 'none'), session_user)
+begin
+  return rolsuper or rolbypassrls from pg_catalog.pg_roles
+  where rolname = coalesce(nullif(current_setting('role', true), 'none'), session_user);
+end
 $$;
 
 -- Which database this is. It changes when the database is restored from a dump, replaced, or rolled back to an earlier
 -- time, because then what devices remember of it is no longer true.
 create or replace function tidelock.epoch() returns text
-language sql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
-  select md5(concat_ws(':', k.identity, 'tidelock.kit'::regclass::oid, d.oid, s.system_identifier, c.timeline_id))
-  from tidelock.kit k, pg_catalog.pg_database d, pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c
-  where d.datname = current_database()
+begin
+  return (
+    select md5(concat_ws(':', k.identity, 'tidelock.kit'::regclass::oid, d.oid, s.system_identifier, c.timeline_id))
+    from tidelock.kit k, pg_catalog.pg_database d, pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c
+    where d.datname = current_database());
+end
 $$;
 
 -- An attached table, by the name that a device knows it by, quoted or not; null where there is none.
 create or replace function tidelock.attached(name text) returns tidelock.tables
-language sql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = ''
 as $$
-  select t
-  from tidelock.tables t
-    join pg_catalog.pg_class c on c.oid = t.relation
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where $1 in (n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname))
-    or n.nspname = 'public' and $1 in (c.relname, quote_ident(c.relname))
-  order by n.nspname = 'public' and $1 = c.relname
-  limit 1
+begin
+  return (
+    select t
+    from tidelock.tables t
+      join pg_catalog.pg_class c on c.oid = t.relation
+      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where $1 in (n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname))
+      or n.nspname = 'public' and $1 in (c.relname, quote_ident(c.relname))
+    order by n.nspname = 'public' and $1 = c.relname
+    limit 1);
+end
 $$;
 
 -- As `attached`, for what cannot go on without the table.
@@ -141,19 +151,24 @@ $$;
 
 -- Of the rows whose version is in the index, those that this transaction has written, as a condition.
 create or replace function tidelock.is_written_now(attached tidelock.tables) returns text
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-  select format('t.tidelock_version = %L::xid8 and t.tidelock_version > %L::xid8', pg_current_xact_id(),
-    case when attached.since < pg_current_xact_id() then attached.since::text else '0' end)
+begin
+  return format('t.tidelock_version = %L::xid8 and t.tidelock_version > %L::xid8', pg_current_xact_id(),
+    case when attached.since < pg_current_xact_id() then attached.since::text else '0' end);
+end
 $$;
 
 -- A table's name with its schema, quoted where it needs to be.
 create or replace function tidelock.full_name(relation regclass) returns text
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-  select format('%I.%I', n.nspname, c.relname)
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where c.oid = relation
+begin
+  return (
+    select format('%I.%I', n.nspname, c.relname)
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where c.oid = relation);
+end
 $$;
 
 -- A row's key as text: the column's own text, or a JSON array where the key has several columns.
@@ -176,20 +191,26 @@ $$;
 -- The values of a key, from its text as an expression, each with the type of its column but not cut to its length: a key
 -- that is too long is refused, and finds no row.
 create or replace function tidelock.key_values(attached tidelock.tables, text_key text) returns text[]
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-  select array_agg(format(case when cardinality(attached.key) = 1 then '%s::%s' else '(%s::jsonb ->> %3$s)::%2$s' end,
-    text_key, format_type(a.atttypid, -1), k.at - 1) order by k.at)
-  from unnest(attached.key) with ordinality as k (name, at)
-    join pg_catalog.pg_attribute a on a.attrelid = attached.relation and a.attname = k.name
+begin
+  return (
+    select array_agg(format(case when cardinality(attached.key) = 1 then '%s::%s' else '(%s::jsonb ->> %3$s)::%2$s' end,
+      text_key, format_type(a.atttypid, -1), k.at - 1) order by k.at)
+    from unnest(attached.key) with ordinality as k (name, at)
+      join pg_catalog.pg_attribute a on a.attrelid = attached.relation and a.attname = k.name);
+end
 $$;
 
 -- The condition that a row is the one that the text `o.key` names. Written so that an index finds it.
 create or replace function tidelock.key_matches(attached tidelock.tables) returns text
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
-  select string_agg(format('t.%I = %s', k, v), ' and ')
-  from unnest(attached.key, tidelock.key_values(attached, 'o.key')) as u (k, v)
+begin
+  return (
+    select string_agg(format('t.%I = %s', k, v), ' and ')
+    from unnest(attached.key, tidelock.key_values(attached, 'o.key')) as u (k, v));
+end
 $$;
 
 -- Triggers of attached tables -----------------------------------------------------------------------------------------
@@ -271,8 +292,7 @@ begin
     raise exception 'tidelock: the table % has no primary key', name
       using hint = 'Devices know a row by its key; add a primary key and attach the table again.';
   end if;
-  perform tidelock.demand_column(relation, owner);
-  perform tidelock.demand_column(relation, soft);
+  perform tidelock.demand_columns(relation, array[owner, soft]);
   if exists (
     select from pg_catalog.pg_attribute a where a.attrelid = attach.relation and a.attname = attach.soft
       and a.atttypid not in ('timestamptz'::regtype, 'timestamp'::regtype))
@@ -323,24 +343,28 @@ begin
 end
 $$;
 
-create or replace function tidelock.demand_column(relation regclass, name text) returns void
+create or replace function tidelock.demand_columns(relation regclass, names text[]) returns void
 language plpgsql stable set search_path = ''
 as $$
+declare
+  unknown_column text;
 begin
-  if name is not null and not exists (
-    select from pg_catalog.pg_attribute a
-    where a.attrelid = demand_column.relation and a.attname = demand_column.name and a.attnum > 0 and not a.attisdropped
-  ) then
+  select c into unknown_column from unnest(names) c where c not in (
+    select a.attname from pg_catalog.pg_attribute a
+    where a.attrelid = demand_columns.relation and a.attnum > 0 and not a.attisdropped);
+  if unknown_column is not null then
     raise undefined_column using table = tidelock.full_name(relation),
-      message = format('the table %s has no column %s', tidelock.full_name(relation), name);
+      message = format('the table %s has no column %s', tidelock.full_name(relation), unknown_column);
   end if;
 end
 $$;
 
 create or replace function tidelock.columns(names text[], prefix text default '') returns text
-language sql immutable set search_path = ''
+language plpgsql immutable set search_path = ''
 as $$
-  select string_agg(prefix || quote_ident(name), ', ' order by at) from unnest(names) with ordinality as u (name, at)
+begin
+  return string_agg(prefix || quote_ident(name), ', ' order by at) from unnest(names) with ordinality as u (name, at);
+end
 $$;
 
 -- Takes a table out: everything that `attach` gave it is taken away.
@@ -509,8 +533,13 @@ end
 $$;
 
 create or replace function tidelock.purged_before() returns xid8
-language sql stable security definer set search_path = ''
-as $$ select purged_before from tidelock.kit $$;
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return (
+    select purged_before from tidelock.kit);
+end
+$$;
 
 -- The changes of one collection, at most `most` rows, and how many there are.
 create or replace function tidelock.changes_of(
@@ -572,10 +601,12 @@ $$;
 
 -- A row's key as text, as an expression.
 create or replace function tidelock.text_key(key text[], prefix text default 't.') returns text
-language sql immutable set search_path = ''
+language plpgsql immutable set search_path = ''
 as $$
-  select case when cardinality(key) = 1 then format('(to_jsonb(%s) #>> ''{}'')', tidelock.columns(key, prefix))
-              else format('jsonb_build_array(%s)::text', tidelock.columns(key, prefix)) end
+begin
+  return case when cardinality(key) = 1 then format('(to_jsonb(%s) #>> ''{}'')', tidelock.columns(key, prefix))
+              else format('jsonb_build_array(%s)::text', tidelock.columns(key, prefix)) end;
+end
 $$;
 
 -- The query for the rows of one collection: version, key, whether the row belongs to the collection, and the row.
@@ -649,7 +680,7 @@ create or replace function tidelock.row_digest(attached tidelock.tables, columns
 language plpgsql stable set search_path = ''
 as $$
 begin
-  perform tidelock.demand_column(attached.relation, c) from unnest(columns) c;
+  perform tidelock.demand_columns(attached.relation, columns);
   return format('hashtextextended(%s collate "C", %s)', text_key, (
     select coalesce(string_agg(format('coalesce(hashtextextended((%s) collate "C", %s), 0)',
       tidelock.digest_text(attached.relation, c), at), ' # ' order by at), '0::bigint')
@@ -834,8 +865,10 @@ $$;
 
 -- Takes a batch of operations of one device: an array of
 --   {"group", "table", "action": "create"|"update"|"delete", "key", "base": version, "set": {column: value}, "covers": [sequence]}
--- in the order in which they are to happen. Operations of one `group`, a number, take effect together or not at all. A create needs
--- that there is no row, an update or a deletion that the row still has the version `base`. The answer:
+-- in the order in which they are to happen. Without a table or an action, an operation has that of the first one. Operations
+-- of one `group` take effect together or not at all: the number of an operation of this batch, counted from 0; its own where
+-- it says none. A create needs that there is no row, an update or a deletion that the row still has the version `base`. The
+-- answer:
 --   {"epoch", "now", "version", "alone": whether this transaction changed nothing but what was asked, "verdicts": [...],
 --    "shared": [...]}
 -- with one verdict an operation, at the same place; a number stands for the one at that place of `shared`:
@@ -858,8 +891,12 @@ set random_page_cost = 1.1 set jit = off set plan_cache_mode = force_generic_pla
 as $$
 declare
   operations tidelock.operation[];
+  is_alike boolean;
+  first bigint;
+  last bigint;
   verdicts tidelock.verdict[];
   applied tidelock.operation[];
+  told tidelock.verdict[];
   shared jsonb;
   is_alone boolean;
 begin
@@ -871,31 +908,33 @@ begin
     raise exception 'this device was away for longer than deletions are remembered'
       using errcode = 'TL003', hint = 'It has to pull, and to compare keys, before it pushes.';
   end if;
-  operations := tidelock.operations(batch);
-  perform tidelock.take_turns(client, operations, again);
-  verdicts := tidelock.recorded(client, epoch, operations);
-  if cardinality(operations) > 1 and exists (select from unnest(operations) o where o.action <> 'create') then
+  select t.operations, t.is_alike, t.first, t.last into operations, is_alike, first, last from tidelock.taken_apart(batch) t;
+  perform tidelock.take_turns(client, first, again);
+  verdicts := tidelock.recorded(client, epoch, operations, first, last);
+  if cardinality(operations) > 1 and not (is_alike and (operations[1]).action = 'create') then
     operations := tidelock.mark_fresh(operations);
   end if;
   verdicts := verdicts || tidelock.apply(case when verdicts = '{}' then operations else array(
-    select o from unnest(operations) o where o.n not in (select v.n from unnest(verdicts) v) order by o.n) end);
+    select o from unnest(operations) o where o.n not in (select v.n from unnest(verdicts) v) order by o.n) end, false, is_alike);
   applied := case when exists (select from unnest(verdicts) v where v.kind <> 'applied') then array(
-    select o from unnest(operations) o join unnest(verdicts) v using (n) where v.kind = 'applied' order by o.n)
-    else operations end;
-  is_alone := tidelock.is_alone(applied);
-  select m.finished, m.shared, is_alone and m.is_complete into verdicts, shared, is_alone
-  from tidelock.look(applied, verdicts) m;
+    select o from unnest(operations) o where o.n not in (select v.n from unnest(verdicts) v where v.kind <> 'applied')
+    order by o.n) else operations end;
+  is_alone := tidelock.is_alone(applied, is_alike);
+  select l.told, l.shared, is_alone and l.is_complete into told, shared, is_alone
+  from tidelock.look(applied, verdicts, is_alike) l;
   perform tidelock.record(client, epoch, applied);
   return jsonb_build_object(
     'epoch', tidelock.epoch(), 'now', to_jsonb(clock_timestamp()), 'version', pg_current_xact_id()::text,
-    'alone', is_alone, 'shared', shared,
-    'verdicts', (select coalesce(jsonb_agg(v.answer order by v.n), '[]') from unnest(verdicts) v));
+    'alone', is_alone, 'shared', shared, 'verdicts', case
+      when told = '{}' then to_jsonb(array_fill(0, array[cardinality(operations)]))
+      else (select jsonb_agg(coalesce(v.answer, '0') order by n)
+            from generate_series(0, cardinality(operations) - 1) n left join unnest(told) v using (n)) end);
 end
 $$;
 
 -- Two sendings of one operation come one after the other. A batch whose operations are sent for the first time keeps apart
 -- from its own copies alone, which a network may make; one that is sent again may have been cut otherwise before.
-create or replace function tidelock.take_turns(client text, operations tidelock.operation[], again boolean) returns void
+create or replace function tidelock.take_turns(client text, first bigint, again boolean) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -905,48 +944,59 @@ begin
     perform pg_advisory_xact_lock(hashtextextended(device, 0));
   else
     perform pg_advisory_xact_lock_shared(hashtextextended(device, 0));
-    perform pg_advisory_xact_lock(hashtextextended(device || ':' || (operations[1]).covers[1], 0));
+    perform pg_advisory_xact_lock(hashtextextended(device || ':' || first, 0));
   end if;
 end
 $$;
 
--- The digest is of what an operation asks. Most operations set the columns that the first one sets, which is quicker to
--- find out than what their columns are.
-create or replace function tidelock.operations(batch jsonb) returns tidelock.operation[]
-language sql immutable set search_path = ''
+-- The operations of a batch; whether all do the same to one table and set the same columns; the first and the last
+-- number that they cover. The digest is of what an operation asks. Most operations set the columns that the first one sets,
+-- which is quicker to find out than what their columns are.
+create or replace function tidelock.taken_apart(
+  batch jsonb, out operations tidelock.operation[], out is_alike boolean, out first bigint, out last bigint
+)
+language plpgsql immutable set search_path = ''
 as $$
+declare
+  usual_name text := batch -> 0 ->> 'table';
+  usual_action text := batch -> 0 ->> 'action';
+  usual text[] := array(select jsonb_object_keys(coalesce(nullif(batch -> 0 -> 'set', 'null'), '{}')));
+begin
   select coalesce(array_agg((
       at - 1, bundle, name, action, key, base, document,
       case when action = 'delete' then null
-           when document ?& usual and document - usual = '{}' then usual
+           when is_usual then usual
            else array(select jsonb_object_keys(document)) end,
-      case when cardinality(covers) > 1 then array(select c from unnest(covers) c order by c) else covers end,
-      hashtextextended(concat_ws('|', name, action, key, jsonb_hash_extended(document, 0)), 0), false
-    )::tidelock.operation order by at), '{}')
+      covers, hash_record_extended(row(name, action, key, document), 0), false
+    )::tidelock.operation order by at), '{}'),
+    coalesce(bool_and(name = usual_name and action = usual_action and (is_usual or action = 'delete')), true),
+    min(covers[1]), max(covers[cardinality(covers)])
+  into operations, is_alike, first, last
   from (
-    select at, "group" as bundle, "table" as name, action, key, base, coalesce("set", '{}') as document, covers
+    select at, coalesce("group", at - 1) as bundle, coalesce("table", usual_name) as name,
+      coalesce(action, usual_action) as action, key, base, document, document ?& usual and document - usual = '{}' as is_usual,
+      case when cardinality(covers) > 1 then array(select c from unnest(covers) c order by c) else covers end as covers
     from rows from (jsonb_to_recordset(batch) as (
-      "group" integer, "table" text, action text, key text, base xid8, "set" jsonb, covers bigint[]
-    )) with ordinality as b ("group", "table", action, key, base, "set", covers, at) offset 0) o
-    cross join (
-      select array(select jsonb_object_keys(coalesce(nullif(batch -> 0 -> 'set', 'null'), '{}'))) as usual offset 0) u
+        "group" integer, "table" text, action text, key text, base xid8, "set" jsonb, covers bigint[]
+      )) with ordinality as b ("group", "table", action, key, base, "set", covers, at)
+      cross join lateral (select coalesce("set", '{}') as document) d
+    offset 0) o;
+end
 $$;
 
 -- The verdicts on operations that have taken effect before.
-create or replace function tidelock.recorded(client text, epoch text, operations tidelock.operation[])
-returns tidelock.verdict[]
+create or replace function tidelock.recorded(
+  client text, epoch text, operations tidelock.operation[], first bigint, last bigint
+) returns tidelock.verdict[]
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-  lowest bigint;
-  highest bigint;
   verdicts tidelock.verdict[];
 begin
-  select min(o.covers[1]), max(o.covers[cardinality(o.covers)]) into lowest, highest from unnest(operations) o;
   if not exists (
     select from tidelock.ledger l
     where l.actor = tidelock.actor() and l.client = recorded.client and l.epoch = recorded.epoch
-      and l.last >= lowest and l.first <= highest)
+      and l.last >= recorded.first and l.first <= recorded.last)
   then
     return '{}';
   end if;
@@ -954,7 +1004,7 @@ begin
     select s.sequence, s.digest, l.version
     from tidelock.ledger l cross join unnest(l.sequences, l.digests) as s (sequence, digest)
     where l.actor = tidelock.actor() and l.client = recorded.client and l.epoch = recorded.epoch
-      and l.last >= lowest and l.first <= highest
+      and l.last >= recorded.first and l.first <= recorded.last
   ), met as (
     select o.n, bool_and(k.digest = o.digest) as is_same, min(k.version::text) as version
     from known k join (select o.n, o.digest, c from unnest(operations) o cross join unnest(o.covers) c) o on o.c = k.sequence
@@ -976,9 +1026,8 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   insert into tidelock.ledger (actor, client, epoch, first, last, sequences, digests, version)
-  select tidelock.actor(), record.client, record.epoch, min(c), max(c), array_agg(c), array_agg(o.digest),
-    pg_current_xact_id()
-  from unnest(applied) o cross join unnest(o.covers) c
+  select tidelock.actor(), record.client, record.epoch, min(c), max(c), array_agg(c), array_agg(digest), pg_current_xact_id()
+  from (select unnest(o.covers) as c, o.digest from unnest(applied) o) covered
   having count(*) > 0;
   if exists (select from tidelock.kit where tidied < now() - interval '1 hour') then
     perform tidelock.tidy();
@@ -988,10 +1037,12 @@ $$;
 
 -- Whether no row of an attached table carries this transaction's number but those that were asked for: triggers may have
 -- written others. That the rows that were asked for are there is for `look` to find out.
-create or replace function tidelock.is_alone(applied tidelock.operation[]) returns boolean
+create or replace function tidelock.is_alone(applied tidelock.operation[], is_alike boolean) returns boolean
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
+  -- No row is made twice.
+  are_new boolean := is_alike and (applied[1]).action = 'create';
   part record;
   keys text[];
   has_others boolean;
@@ -1004,8 +1055,14 @@ begin
         select (tidelock.attached(n.name)).relation, array_agg(n.name) as names, sum(n.number) as number,
           bool_or(n.has_deletions) as has_deletions
         from (
-          select o.name, count(distinct o.key collate "C") as number, bool_or(o.action = 'delete') as has_deletions
-          from unnest(applied) o group by o.name offset 0) n
+          select name, count(*) as number, bool_or(is_deleted) as has_deletions
+          from (select o.name, bool_or(o.action = 'delete') as is_deleted from unnest(applied) o
+                group by o.name, o.key collate "C") keys
+          where not are_new
+          group by name
+          union all
+          select (applied[1]).name, cardinality(applied), false where are_new
+          offset 0) n
         group by 1) a on a.relation = t.relation
     -- Tables in which this session has written nothing lately need no look.
     where not current_setting('track_counts')::boolean
@@ -1034,44 +1091,47 @@ begin
 end
 $$;
 
--- Finishes the verdicts on what was applied, when all of it and all that triggers do is done: what is in those rows now.
--- What many verdicts say is told once, in `shared`: at first that a row is as it was sent, then what the columns of new rows
--- came to that nobody sent. `is_complete` says whether each row was found and may be read.
+-- What is told of each operation, when all of it and all that triggers do is done: of those that were applied, what is in
+-- their rows now. What most of those of one kind come to is told once, in `shared`: that a row is as it was sent, and of new
+-- rows also what the columns came to that nobody sent. An operation that is not in `told` came to the first of `shared`.
+-- `is_complete` says whether each row was found and may be read.
 create or replace function tidelock.look(
-  applied tidelock.operation[], verdicts tidelock.verdict[],
-  out finished tidelock.verdict[], out shared jsonb, out is_complete boolean
+  applied tidelock.operation[], verdicts tidelock.verdict[], is_alike boolean,
+  out told tidelock.verdict[], out shared jsonb, out is_complete boolean
 )
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
 declare
   part record;
   done jsonb := jsonb_build_object('verdict', 'applied', 'version', pg_current_xact_id()::text);
+  usual jsonb;
   looked tidelock.verdict[];
   made jsonb;
   is_row_there boolean;
 begin
-  finished := case when cardinality(verdicts) = cardinality(applied) then '{}'
-                   else array(select v from unnest(verdicts) v where v.kind <> 'applied') end;
-  shared := jsonb_build_array(done);
+  told := case when verdicts = '{}' then '{}' else array(select v from unnest(verdicts) v where v.kind <> 'applied') end;
+  shared := '[]';
   is_complete := true;
-  for part in select p.operations, p.operations[1] as first from tidelock.parts(applied) p loop
-    if (part.first).action = 'delete' then
-      looked := array(select (o.n, 'done', '0')::tidelock.verdict from unnest(part.operations) o);
-    else
+  for part in select p.operations, p.operations[1] as first from tidelock.parts(applied, false, is_alike) p loop
+    usual := nullif(to_jsonb(jsonb_array_length(shared)), '0');
+    made := null;
+    if (part.first).action <> 'delete' then
       execute tidelock.sight(tidelock.attached((part.first).name), part.first)
-      into looked, made, is_row_there using part.operations, verdicts, done, to_jsonb(jsonb_array_length(shared));
-      shared := shared || coalesce(done || jsonb_build_object('made', made), done);
+      into looked, made, is_row_there using part.operations, verdicts, done, usual;
       is_complete := is_complete and is_row_there;
+      told := told || looked;
+    elsif usual is not null then
+      told := told || array(select (o.n, 'done', usual)::tidelock.verdict from unnest(part.operations) o);
     end if;
-    finished := finished || looked;
+    shared := shared || coalesce(done || jsonb_build_object('made', made), done);
   end loop;
 end
 $$;
 
--- The query that looks at the rows of operations ($1) with these verdicts ($2), all of one kind. It gives verdicts, what
--- most new rows came to beside what was sent, and whether all rows are there. $3 is the verdict where nothing has to be
--- told, and $4 stands for the one of most rows. Almost always everything that was sent is there as it was sent, and the rest
--- is the same in all rows.
+-- The query that looks at the rows of operations ($1) with these verdicts ($2), all of one kind. It gives the verdicts on
+-- those that have to be told one by one, what most new rows came to beside what was sent, and whether all rows are there. $3
+-- is the verdict where nothing has to be told, and $4 stands for the one of most rows; null where that goes without saying.
+-- Almost always everything that was sent is there as it was sent, and the rest is the same in all rows.
 create or replace function tidelock.sight(attached tidelock.tables, first tidelock.operation) returns text
 language plpgsql stable set search_path = ''
 as $$
@@ -1082,7 +1142,7 @@ declare
     where a.attrelid = attached.relation and a.attnum > 0 and not a.attisdropped and a.attname <> 'tidelock_version'
       and a.attname <> all (first.columns || attached.key) order by a.attnum);
   there text := tidelock.key_matches(attached) || ' and ' || tidelock.is_written_now(attached);
-  usual text := format('from (select $1[1].key) o join %s t on %s', full_name, there);
+  one text := format('from (select $1[1].key) o join %s t on %s', full_name, there);
   -- As JSON, since a value may be cut or rounded on its way into its column.
   is_as_sent text := coalesce((
     select string_agg(tidelock.is_as_sent(a.attname, a.atttypid, a.atttypmod), ' and ') from pg_catalog.pg_attribute a
@@ -1090,60 +1150,61 @@ declare
   -- To the byte.
   is_usual text := coalesce((
     select format('row(%s)::record operator(pg_catalog.*=) row(%s)::record', tidelock.columns(unsent, 't.'),
-      string_agg(format('(usual.row).%I', c), ', ' order by at))
+      string_agg(format('(one.row).%I', c), ', ' order by at))
     from unnest(unsent) with ordinality as u (c, at) having count(*) > 0), 'true');
+  difference text := $expression$(
+          select $3 || jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(to_jsonb(t.*)) c
+          where c.key <> 'tidelock_version' and c.value is distinct from %s -> c.key
+          having count(*) > 0)$expression$;
 begin
-  if first.action <> 'create' then
-    return format($query$
-      select array_agg((o.n, 'done', case when t.tidelock_version is null then '0' else coalesce((
-          select $3 || jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(to_jsonb(t.*)) c
-          where c.key <> 'tidelock_version' and c.value is distinct from (o.was || o.document) -> c.key
-          having count(*) > 0), '0') end)::tidelock.verdict),
-        null::jsonb, coalesce(bool_and(t.tidelock_version is not null), true)
-      from (select o.n, o.key, o.document, v.answer as was from unnest($1) o join unnest($2) v using (n) offset 0) o
-        left join %s t on %s
-      $query$, full_name, there);
-  end if;
   return format($query$
-    select array_agg((o.n, 'done', case
-        when t.tidelock_version is null then '0'
-        when %3$s = o.key and %4$s and %5$s then $4
-        else coalesce((
-          select $3 || jsonb_build_object('made', jsonb_object_agg(c.key, c.value)) from jsonb_each(to_jsonb(t.*)) c
-          where c.key <> 'tidelock_version' and c.value is distinct from o.document -> c.key
-          having count(*) > 0), '0') end)::tidelock.verdict),
-      %6$s, coalesce(bool_and(t.tidelock_version is not null), true)
-    from (select o.n, o.key, o.document from unnest($1) o offset 0) o
-      left join %1$s t on %2$s
-      left join (select t as row %7$s) usual on true
+    select coalesce(array_agg((n, 'done', answer)::tidelock.verdict) filter (where answer is not null), '{}'),
+      %s, coalesce(bool_and(is_there), true)
+    from (
+      select o.n, t.tidelock_version is not null as is_there,
+        case when t.tidelock_version is null then $3 %s end as answer
+      from (%s offset 0) o
+        left join %s t on %s
+        %s
+      offset 0) seen
     $query$,
-    full_name, there, tidelock.text_key(attached.key),
-    is_as_sent, is_usual,
-    coalesce((select format('(select jsonb_build_object(%s) %s)', string_agg(format('%1$L, t.%1$I', c), ', '), usual)
-      from unnest(unsent) c having count(*) > 0), 'null::jsonb'), usual);
+    case when first.action = 'create' and unsent <> '{}'
+      then (select format('(select jsonb_build_object(%s) %s)', string_agg(format('%1$L, t.%1$I', c), ', '), one) from unnest(unsent) c)
+      else 'null::jsonb' end,
+    case when first.action = 'create'
+      then format('when %s = o.key and %s and %s then $4 else coalesce(%s, $3)',
+        tidelock.text_key(attached.key), is_as_sent, is_usual, format(difference, 'o.document'))
+      else format('else coalesce(%s, $4)', format(difference, '(o.was || o.document)')) end,
+    case when first.action = 'create' then 'select o.n, o.key, o.document from unnest($1) o'
+      else 'select o.n, o.key, o.document, v.answer as was from unnest($1) o join unnest($2) v using (n)' end,
+    full_name, there,
+    case when first.action = 'create' then format('left join (select t as row %s) one on true', one) else '' end);
 end
 $$;
 
 -- The condition that a column holds what was sent for it, for some common types without making JSON of it.
 create or replace function tidelock.is_as_sent(name name, type oid, modifier integer) returns text
-language sql immutable set search_path = ''
+language plpgsql immutable set search_path = ''
 as $$
-  select format(case
-    when type = 'jsonb'::regtype then 'coalesce(t.%1$I, ''null'') = o.document -> %1$L'
-    when kind is not null then
-      't.%1$I::text is not distinct from o.document ->> %1$L and jsonb_typeof(o.document -> %1$L) in (%2$L, ''null'')'
-    else 'coalesce(to_jsonb(t.%1$I), ''null'') = o.document -> %1$L' end, name, kind)
-  from (
-    select case
-      when modifier <> -1 then null
-      when type in ('text'::regtype, 'varchar'::regtype) then 'string'
-      when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'number'
-      when type = 'bool'::regtype then 'boolean' end as kind) k
+begin
+  return (
+    select format(case
+      when type = 'jsonb'::regtype then 'coalesce(t.%1$I, ''null'') = o.document -> %1$L'
+      when kind is not null then
+        't.%1$I::text is not distinct from o.document ->> %1$L and jsonb_typeof(o.document -> %1$L) in (%2$L, ''null'')'
+      else 'coalesce(to_jsonb(t.%1$I), ''null'') = o.document -> %1$L' end, name, kind)
+    from (
+      select case
+        when modifier <> -1 then null
+        when type in ('text'::regtype, 'varchar'::regtype) then 'string'
+        when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'number'
+        when type = 'bool'::regtype then 'boolean' end as kind) k);
+end
 $$;
 
--- Performs operations and answers a verdict each. All of them together first; where something is in the way, what is
--- guilty is found by halves, and everything else takes effect.
-create or replace function tidelock.apply(operations tidelock.operation[], in_order boolean default false)
+-- Performs operations. All of them together first; where something is in the way, what is guilty is found by halves, and
+-- everything else takes effect. An operation without a verdict was applied; an update that was has one.
+create or replace function tidelock.apply(operations tidelock.operation[], in_order boolean, is_alike boolean)
 returns tidelock.verdict[]
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
@@ -1163,13 +1224,13 @@ begin
     return '{}';
   end if;
   begin
-    verdicts := tidelock.perform(operations, in_order);
+    verdicts := tidelock.perform(operations, in_order, is_alike);
     -- Constraints and triggers that wait for the end of the transaction speak up while it can still be mended.
     set constraints all immediate;
     set constraints all deferred;
     if exists (select from unnest(verdicts) v where v.kind <> 'applied') then
       torn := array(
-        select o.bundle from unnest(verdicts) v join unnest(operations) o using (n)
+        select o.bundle from unnest(operations) o left join unnest(verdicts) v using (n)
         group by o.bundle having count(*) > 1 and bool_or(v.kind <> 'applied'));
       if torn <> '{}' then
         raise exception 'a group did not take effect as a whole' using errcode = 'TL100';
@@ -1180,13 +1241,14 @@ begin
     when sqlstate 'TL100' then
       -- What was done is taken back. Those groups are through; the others are tried again.
       return array(
-          select case v.kind
-            when 'applied' then (v.n, 'waits', '{"verdict": "waits"}')::tidelock.verdict
+          select case coalesce(v.kind, 'applied')
+            when 'applied' then (o.n, 'waits', '{"verdict": "waits"}')::tidelock.verdict
             -- As the row is, not as it was before it was taken back.
-            when 'conflict' then (v.n, v.kind, jsonb_build_object('verdict', 'conflict', 'row', tidelock.current_row(o)))::tidelock.verdict
+            when 'conflict' then (o.n, v.kind, jsonb_build_object('verdict', 'conflict', 'row', tidelock.current_row(o)))::tidelock.verdict
             else v end
-          from unnest(verdicts) v join unnest(operations) o using (n) where o.bundle = any (torn))
-        || tidelock.apply(array(select o from unnest(operations) o where o.bundle <> all (torn) order by o.n), in_order);
+          from unnest(operations) o left join unnest(verdicts) v using (n) where o.bundle = any (torn))
+        || tidelock.apply(
+          array(select o from unnest(operations) o where o.bundle <> all (torn) order by o.n), in_order, is_alike);
     when transaction_rollback or lock_not_available or insufficient_resources or operator_intervention or system_error
       or invalid_transaction_state then
       -- Nobody's fault: the whole batch is sent again.
@@ -1198,12 +1260,12 @@ begin
   bundles := array(select distinct o.bundle from unnest(operations) o order by 1);
   if cardinality(bundles) > 1 then
     middle := bundles[cardinality(bundles) / 2];
-    return tidelock.apply(array(select o from unnest(operations) o where o.bundle <= middle order by o.n))
-      || tidelock.apply(array(select o from unnest(operations) o where o.bundle > middle order by o.n));
+    return tidelock.apply(array(select o from unnest(operations) o where o.bundle <= middle order by o.n), false, is_alike)
+      || tidelock.apply(array(select o from unnest(operations) o where o.bundle > middle order by o.n), false, is_alike);
   end if;
   if cardinality(operations) > 1 and not in_order then
     -- Within the group one row may need another that stands before it but is written by a later statement.
-    return tidelock.apply(operations, true);
+    return tidelock.apply(operations, true, is_alike);
   end if;
   refusal := jsonb_strip_nulls(jsonb_build_object('verdict', 'refused', 'code', code, 'message', words,
     'detail', nullif(detail, ''), 'hint', nullif(hint, '')));
@@ -1234,7 +1296,7 @@ $$;
 
 -- Performs operations, those of one kind that stand together in one statement: also those that set other columns, unless
 -- they are to be done strictly in their order.
-create or replace function tidelock.perform(operations tidelock.operation[], in_order boolean)
+create or replace function tidelock.perform(operations tidelock.operation[], in_order boolean, is_alike boolean)
 returns tidelock.verdict[]
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
@@ -1242,7 +1304,7 @@ declare
   part tidelock.operation[];
   verdicts tidelock.verdict[] := '{}';
 begin
-  for part in select p.operations from tidelock.parts(operations, in_order) p loop
+  for part in select p.operations from tidelock.parts(operations, in_order, is_alike) p loop
     verdicts := verdicts || tidelock.statement(part);
   end loop;
   return verdicts;
@@ -1250,7 +1312,7 @@ end
 $$;
 
 -- The parts that one statement each is made for: one action on one table that sets the same columns.
-create or replace function tidelock.parts(all_of_them tidelock.operation[], in_order boolean default false)
+create or replace function tidelock.parts(all_of_them tidelock.operation[], in_order boolean, is_alike boolean)
 returns table (operations tidelock.operation[])
 language plpgsql immutable set search_path = ''
 as $$
@@ -1260,7 +1322,7 @@ begin
   if all_of_them = '{}' then
     return;
   end if;
-  if not exists (
+  if is_alike or not exists (
     select from unnest(all_of_them) o
     where o.name is distinct from first.name or o.action is distinct from first.action
       or o.columns is distinct from first.columns)
@@ -1311,6 +1373,9 @@ begin
       when others then null;
     end;
   end loop;
+  if fresh = '{}' then
+    return operations;
+  end if;
   return array(
     select (o.n, o.bundle, o.name, o.action, o.key, o.base, o.document, o.columns, o.covers, o.digest,
       o.n = any (fresh))::tidelock.operation
@@ -1318,7 +1383,8 @@ begin
 end
 $$;
 
--- Performs operations of one kind on one table that set the same columns.
+-- Performs operations of one kind on one table that set the same columns. Of updates that were applied it gives the rows as
+-- they were.
 create or replace function tidelock.statement(operations tidelock.operation[]) returns tidelock.verdict[]
 language plpgsql set search_path = public, extensions, pg_temp
 as $$
@@ -1422,7 +1488,7 @@ begin
   if made < cardinality(missing) then
     raise insufficient_privilege using message = 'a trigger does not let the row be made';
   end if;
-  return there || array(select (o.n, 'applied', null)::tidelock.verdict from unnest(missing) o);
+  return there;
 end
 $$;
 
@@ -1431,7 +1497,7 @@ create or replace function tidelock.written_columns(attached tidelock.tables, co
 language plpgsql stable set search_path = ''
 as $$
 begin
-  perform tidelock.demand_column(attached.relation, c) from unnest(columns) c;
+  perform tidelock.demand_columns(attached.relation, columns);
   return array(
     select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = attached.relation and a.attname = any (columns) and a.attname <> 'tidelock_version'

@@ -5,7 +5,7 @@
 //! record to another), except that deletions which nothing can refer to go first; and a save that names a record made
 //! before it stays behind that one, whatever the declarations say.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use super::coalesce::Coalesced;
 use super::made::Made;
@@ -31,7 +31,7 @@ pub fn arrange(batch: Vec<Coalesced>, relations: &Relations) -> Vec<Coalesced> {
 struct Stretch {
     free_deletions: Vec<Coalesced>,
     saves: Vec<Coalesced>,
-    saved: BTreeSet<RecordId>,
+    saved: HashSet<RecordId>,
     made: Made,
     deletions: Vec<Coalesced>,
 }

@@ -10,7 +10,7 @@
 //! deleted before its children (H22).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use super::made::Made;
 use super::relations::Relations;
@@ -38,7 +38,7 @@ pub struct Coalesced {
 /// a seam. Only such a stretch comes to the same again after some of its operations have been settled and are gone.
 pub fn unmixed(operations: &[Operation], relations: &Relations) -> usize {
     let groups = groups(operations, relations, false);
-    let (mut opened, mut seen, mut made) = (0, BTreeSet::new(), Made::default());
+    let (mut opened, mut seen, mut made) = (0, HashSet::new(), Made::default());
     for (at, (Operation { id, action, patch, .. }, group)) in operations.iter().zip(groups).enumerate() {
         let opens = group == opened;
         opened += usize::from(opens);
@@ -86,8 +86,9 @@ struct Group<'a> {
 fn groups(operations: &[Operation], relations: &Relations, may_have_been_sent: bool) -> Vec<usize> {
     let has_deletions = operations.iter().any(|operation| operation.action == Action::Delete);
     let mut groups: Vec<Group<'_>> = Vec::new();
-    let mut newest_of: BTreeMap<&RecordId, usize> = BTreeMap::new();
-    // The last operation that sets a text, which may be the key of a record. Looked up only: its order is no matter.
+    // Looked up only: their order is no matter.
+    let mut newest_of: HashMap<&RecordId, usize> = HashMap::new();
+    // The last operation that sets a text, which may be the key of a record.
     let mut named_at: HashMap<Cow<'_, str>, Sequence> = HashMap::new();
     let mut numbers = Vec::with_capacity(operations.len());
     for operation in operations {
@@ -156,6 +157,8 @@ fn absorb(into: &mut Coalesced, later: Operation, may_have_been_sent: bool) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::Chance;
     use super::super::arrange::arrange;
     use super::*;

@@ -1,7 +1,7 @@
 //! Which batches are on their way, and what may be sent beside them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::relations::Relations;
@@ -13,11 +13,12 @@ pub struct Flights(BTreeMap<u64, Arc<Flight>>);
 
 #[derive(Debug, Default)]
 struct Flight {
-    records: BTreeSet<RecordId>,
+    records: HashSet<RecordId>,
     /// With whether all that happens there is that rows are made.
     collections: BTreeMap<Arc<str>, bool>,
-    /// The keys of rows that are made.
-    made: BTreeSet<Arc<str>>,
+    /// The keys of rows that are made, and the length of the longest.
+    made: HashSet<Arc<str>>,
+    longest: usize,
     /// Whether it may have been sent before: the server takes such a batch alone.
     is_again: bool,
 }
@@ -31,6 +32,7 @@ impl Flights {
             *only_makes &= outgoing.action == Action::Create;
             if outgoing.action == Action::Create {
                 flight.made.insert(outgoing.id.key.clone());
+                flight.longest = flight.longest.max(outgoing.id.key.len());
             }
             flight.is_again |= outgoing.may_have_been_sent;
             flight.records.insert(outgoing.id.clone());
@@ -70,7 +72,8 @@ impl Flights {
     }
 
     fn names_what_is_made(&self, operation: &Operation) -> bool {
-        let is_made = |text: Cow<'_, str>| self.0.values().any(|flight| flight.made.contains(&*text));
+        let is_in = |flight: &Flight, text: &str| text.len() <= flight.longest && flight.made.contains(text);
+        let is_made = |text: Cow<'_, str>| self.0.values().any(|flight| is_in(flight, &text));
         operation.patch.fields().strings().any(is_made)
     }
 }

@@ -1,6 +1,6 @@
 //! Records that a stretch of the outbox makes, to see who names them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::relations::Relations;
@@ -10,14 +10,14 @@ use crate::model::RecordId;
 /// The records, by key.
 #[derive(Debug, Default)]
 pub struct Made {
-    collection_of: BTreeMap<Box<str>, Arc<str>>,
+    collection_of: HashMap<Arc<str>, Arc<str>>,
     collections: BTreeSet<Arc<str>>,
 }
 
 impl Made {
     /// One more.
     pub fn add(&mut self, id: &RecordId) {
-        self.collection_of.insert((*id.key).into(), id.collection.clone());
+        self.collection_of.insert(id.key.clone(), id.collection.clone());
         self.collections.insert(id.collection.clone());
     }
 

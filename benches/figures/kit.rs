@@ -1,4 +1,5 @@
-//! Push and pull through the server kit, against bare loops that do without what the kit promises.
+//! Push and pull through the server kit, against bare loops that do without what the kit promises: on this machine, and
+//! over a network on which a request takes its time, as it does from every device.
 
 use std::time::Instant;
 
@@ -6,7 +7,7 @@ use rusqlite::{Connection, params};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use tidelock_testbed::{Project, ProjectOptions};
+use tidelock_testbed::{FaultPlan, FaultProxy, Project, ProjectOptions};
 
 use crate::figure::{Figure, Options, document, uuid};
 use crate::network::{bare_push, pulled, pushed};
@@ -29,26 +30,49 @@ pub async fn figures(options: &Options) -> Vec<Figure> {
     // The server looks at the schema once.
     project.stop_server().unwrap();
     project.start_server().await.unwrap();
-    let (mut against_function, mut against_upserts, mut pull) = (Vec::new(), Vec::new(), Vec::new());
+    let far =
+        FaultProxy::start(&project.url, FaultPlan { delay: 1.0, delay_ms: 40, ..FaultPlan::none() }).await.unwrap();
+    let (mut near, mut away, mut pull) = (Pushes::default(), Pushes::default(), Vec::new());
     for _ in 0..options.rounds() {
-        project.sql("truncate public.bench, public.bare").await.unwrap();
-        let ours = pushed(&project, rows).await;
-        against_function.push((ours, bare_function(&project, rows).await));
-        project.sql("truncate public.bench").await.unwrap();
-        against_upserts.push((ours, bare_push(&project, rows).await));
+        away.measure(&project, &far.url, rows).await;
+        near.measure(&project, &project.url, rows).await;
         project.sql("vacuum analyze public.bench").await.unwrap();
         pull.push((pulled(&project, rows).await, bare_pages(&project, rows).await));
     }
     vec![
-        Figure::against_floor("kit_push_20000_rows", "rows/s", 0.7, &against_function),
-        Figure::against_floor("kit_push_20000_rows_against_plain_upserts", "rows/s", 1.0, &against_upserts),
+        Figure::against_floor("kit_push_20000_rows", "rows/s", 0.7, &near.against_function),
+        Figure::against_floor("kit_push_20000_rows_against_plain_upserts", "rows/s", 1.0, &near.against_upserts),
+        Figure::against_floor("kit_push_20000_rows_20ms_away", "rows/s", 0.7, &away.against_function),
+        Figure::against_floor(
+            "kit_push_20000_rows_20ms_away_against_plain_upserts",
+            "rows/s",
+            1.0,
+            &away.against_upserts,
+        ),
         Figure::against_floor("kit_pull_20000_rows", "rows/s", 0.9, &pull),
     ]
 }
 
-async fn call(project: &Project, client: &reqwest::Client, function: &str, body: String) -> String {
+/// Our rate with that of each floor.
+#[derive(Default)]
+struct Pushes {
+    against_function: Vec<(f64, f64)>,
+    against_upserts: Vec<(f64, f64)>,
+}
+
+impl Pushes {
+    async fn measure(&mut self, project: &Project, url: &str, rows: usize) {
+        project.sql("truncate public.bench, public.bare").await.unwrap();
+        let ours = pushed(project, url, rows).await;
+        self.against_function.push((ours, bare_function(project, url, rows).await));
+        project.sql("truncate public.bench").await.unwrap();
+        self.against_upserts.push((ours, bare_push(project, url, rows).await));
+    }
+}
+
+async fn call(project: &Project, url: &str, client: &reqwest::Client, function: &str, body: String) -> String {
     let request = client
-        .post(format!("{}/rest/v1/rpc/{function}", project.url))
+        .post(format!("{url}/rest/v1/rpc/{function}"))
         .header("apikey", &project.secret_key)
         .header("authorization", format!("Bearer {}", project.secret_key))
         .header("content-type", "application/json")
@@ -61,7 +85,7 @@ async fn call(project: &Project, client: &reqwest::Client, function: &str, body:
 }
 
 /// The same rows, 1,000 at a time, one after another over one connection.
-async fn bare_function(project: &Project, rows: usize) -> f64 {
+async fn bare_function(project: &Project, url: &str, rows: usize) -> f64 {
     let client = reqwest::Client::new();
     let row = |number: &usize| {
         let stamped = document(*number).with_string("id", &uuid(*number));
@@ -74,7 +98,7 @@ async fn bare_function(project: &Project, rows: usize) -> f64 {
         .collect();
     let began = Instant::now();
     for body in bodies {
-        call(project, &client, "bare_upsert", body).await;
+        call(project, url, &client, "bare_upsert", body).await;
     }
     rows as f64 / began.elapsed().as_secs_f64()
 }
@@ -111,7 +135,7 @@ pub async fn bare_pages(project: &Project, rows: usize) -> f64 {
     let began = Instant::now();
     loop {
         let body = json!({"collections": [entry], "page_rows": 7_000}).to_string();
-        let text = call(project, &client, "tidelock_changes", body).await;
+        let text = call(project, &project.url, &client, "tidelock_changes", body).await;
         let answer: Answer<'_> = serde_json::from_str(&text).unwrap();
         let transaction = store.transaction().unwrap();
         for row in &answer.collections[0].rows {

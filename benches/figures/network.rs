@@ -16,9 +16,9 @@ pub async fn figures(options: &Options) -> Vec<Figure> {
     let (mut push, mut pull) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds() {
         project.sql("truncate public.bench").await.unwrap();
-        let ours = pushed(&project, rows).await;
+        let ours = pushed(&project, &project.url, rows).await;
         project.sql("truncate public.bench").await.unwrap();
-        push.push((ours, bare_push(&project, rows).await));
+        push.push((ours, bare_push(&project, &project.url, rows).await));
         project.sql("vacuum analyze public.bench").await.unwrap();
         pull.push((pulled(&project, rows).await, bare_pull(&project, rows).await));
     }
@@ -28,19 +28,20 @@ pub async fn figures(options: &Options) -> Vec<Figure> {
     ]
 }
 
-fn open(project: &Project, directory: &std::path::Path) -> Tidelock {
+fn open(project: &Project, url: &str, directory: &std::path::Path) -> Tidelock {
     let text = format!(
         "[remote]\nurl = \"{}\"\nanon_key = \"{}\"\n[sync]\nauto = false\n[storage]\ndata_dir = \"{}\"\n[collections.bench]\ntable = \"bench\"",
-        project.url,
+        url,
         project.secret_key,
         directory.display()
     );
     Tidelock::open(Config::from_toml(&text).unwrap()).unwrap()
 }
 
-pub async fn pushed(project: &Project, rows: usize) -> f64 {
+/// `url` is the project's own, or a proxy's.
+pub async fn pushed(project: &Project, url: &str, rows: usize) -> f64 {
     let directory = tempfile::tempdir().unwrap();
-    let tidelock = open(project, directory.path());
+    let tidelock = open(project, url, directory.path());
     let documents: Vec<_> = (0..rows).map(|number| (uuid(number), document(number))).collect();
     for part in documents.chunks(1_000) {
         tidelock.bulk_save("bench", part.to_vec()).await.unwrap();
@@ -54,7 +55,7 @@ pub async fn pushed(project: &Project, rows: usize) -> f64 {
 
 pub async fn pulled(project: &Project, rows: usize) -> f64 {
     let directory = tempfile::tempdir().unwrap();
-    let tidelock = open(project, directory.path());
+    let tidelock = open(project, &project.url, directory.path());
     let began = Instant::now();
     let report = tidelock.sync(SyncRequest { push: false, ..Default::default() }).await.unwrap();
     let rate = rows as f64 / began.elapsed().as_secs_f64();
@@ -63,7 +64,7 @@ pub async fn pulled(project: &Project, rows: usize) -> f64 {
 }
 
 /// Upserts of 500 rows, one after another over one connection.
-pub async fn bare_push(project: &Project, rows: usize) -> f64 {
+pub async fn bare_push(project: &Project, url: &str, rows: usize) -> f64 {
     let client = reqwest::Client::new();
     let bodies: Vec<String> = (0..rows)
         .collect::<Vec<_>>()
@@ -76,7 +77,7 @@ pub async fn bare_push(project: &Project, rows: usize) -> f64 {
     let began = Instant::now();
     for body in bodies {
         let request = client
-            .post(format!("{}/rest/v1/bench?on_conflict=id", project.url))
+            .post(format!("{url}/rest/v1/bench?on_conflict=id"))
             .header("apikey", &project.secret_key)
             .header("authorization", format!("Bearer {}", project.secret_key))
             .header("content-type", "application/json")

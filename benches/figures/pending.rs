@@ -24,5 +24,5 @@ pub async fn figures(options: &Options) -> Vec<Figure> {
 
 async fn emptied_and_pushed(project: &tidelock_testbed::Project, rows: usize) -> f64 {
     project.sql("truncate public.bench").await.unwrap();
-    pushed(project, rows).await
+    pushed(project, &project.url, rows).await
 }

@@ -134,6 +134,8 @@ impl Reader for SqliteReads {
 
     fn bases(&self, ids: Vec<RecordId>) -> BoxFuture<'static, Result<Vec<Base>, StoreError>> {
         self.pool.ask(move |connection| {
+            // One transaction: taking the file's lock costs more than looking a row up.
+            let _reading = connection.unchecked_transaction()?;
             // Without operations the document is the server's; with some, it is kept beside it.
             let mut statement = connection.prepare_cached(
                 "SELECT coalesce(server_document, document), version FROM tl_records

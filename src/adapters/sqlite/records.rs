@@ -210,27 +210,27 @@ impl Batch<'_> {
         Ok(Some(self.connection.last_insert_rowid()))
     }
 
-    /// Makes the record what `after` says; a record of which nothing is left is removed. `changed` tells
-    /// whether the document means something else now: then the old one goes to the history.
+    /// Makes the record what `after` says; a record of which nothing is left is removed. `replaced` tells
+    /// whether it is another version now: then the old one goes to the history.
     pub(super) fn replace(
         &mut self,
         place: Place<'_>,
         before: &Record,
         after: &State,
         has_operations: bool,
-        changed: bool,
+        replaced: bool,
         cause: Cause,
     ) -> Result<(), Failure> {
         self.count(place, &before.state, after);
         self.tally.see(place.at, cause.stamp);
-        if changed {
+        if replaced {
             self.supersede(place, before, cause)?;
         }
         if after.document.is_none() && !has_operations {
             self.connection.prepare_cached("DELETE FROM tl_records WHERE id = ?1")?.execute([before.row])?;
             return self.forget_old_versions(place);
         }
-        let (origin, stamp, round) = match changed {
+        let (origin, stamp, round) = match replaced {
             true => (cause.origin, cause.stamp.0, cause.round),
             false => (before.origin, before.stamp, before.round),
         };
@@ -246,7 +246,7 @@ impl Batch<'_> {
             origin,
             stamp,
             round,
-            before.revision + i64::from(changed),
+            before.revision + i64::from(replaced),
         ])?;
         Ok(())
     }

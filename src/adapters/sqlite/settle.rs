@@ -20,6 +20,14 @@ struct Answer<'a> {
     document: Option<&'a Document>,
 }
 
+impl Answer<'_> {
+    /// Whether the server took everything as it was sent. What it made of other columns completes the version that was
+    /// saved here; it is no other one.
+    fn completes(&self) -> bool {
+        self.document.is_some_and(|document| self.sent.patch.is_within(document))
+    }
+}
+
 impl Batch<'_> {
     /// Records verdicts.
     pub(super) fn settle(&mut self, settlements: &[Settlement]) -> Result<Written, Failure> {
@@ -65,7 +73,8 @@ impl Batch<'_> {
             self.dequeue(place.at, operation)?;
         }
         let cause = self.server_cause();
-        self.replace(place, &record, &after, !remaining.is_empty(), changed, cause)?;
+        let replaced = changed && !answer.completes();
+        self.replace(place, &record, &after, !remaining.is_empty(), replaced, cause)?;
         self.close_conflict_without_operations(place, &after, &remaining)?;
         for operation in &covered {
             self.release_dependants(operation.sequence)?;
@@ -182,6 +191,22 @@ mod tests {
         assert_eq!(world.settle("notes/a", &[1], fate), Written::Settled { parked: 0, changed: vec![id("notes/a")] });
         assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":2,"slug":"one"}"#);
         world.assert_healthy();
+    }
+
+    #[test]
+    fn what_the_server_adds_to_a_saved_version_completes_it_and_what_it_alters_replaces_it() {
+        for (row, versions) in [(r#"{"id":"a","n":1,"slug":"one"}"#, 0), (r#"{"id":"a","n":7}"#, 1)] {
+            let mut world = World::new();
+            world.save("notes/a", r#"{"n":1}"#);
+            let fate = Fate::Applied { version: Some("v1".into()), document: Some(document(row)) };
+            assert_eq!(
+                world.settle("notes/a", &[1], fate),
+                Written::Settled { parked: 0, changed: vec![id("notes/a")] }
+            );
+            assert_eq!(world.get("notes/a").unwrap(), row);
+            assert_eq!(world.rows("tl_history"), versions, "{row}");
+            world.assert_healthy();
+        }
     }
 
     #[test]

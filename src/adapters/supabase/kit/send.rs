@@ -232,22 +232,25 @@ fn body(kit: &Kit, part: &[(usize, &Outgoing)], again: bool) -> Result<String, F
         json!(kit.seen().map(|transaction| transaction.to_string())),
     );
     let epoch = kit.epoch();
+    let mut first_of: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut first: Option<(&str, Action)> = None;
     for (at, (group, outgoing)) in part.iter().enumerate() {
-        let table = kit.plain.table(&outgoing.id.collection)?;
-        let action = match outgoing.action {
-            Action::Create => "create",
-            Action::Update => "update",
-            Action::Delete => "delete",
-        };
-        let _ = write!(
-            body,
-            r#"{}{{"group":{group},"table":{},"action":"{action}","key":{},"covers":{}"#,
-            if at == 0 { "" } else { "," },
-            text(&table.rules.table),
-            text(&outgoing.id.key),
-            json!(outgoing.covers),
-        );
-        if outgoing.action != Action::Delete {
+        let (table, action) = (kit.plain.table(&outgoing.id.collection)?, outgoing.action);
+        let separator = if at == 0 { "" } else { "," };
+        let _ = write!(body, r#"{separator}{{"key":{},"covers":{}"#, text(&outgoing.id.key), json!(outgoing.covers));
+        // What goes without saying is not said.
+        let group = *first_of.entry(*group).or_insert(at);
+        if group != at {
+            let _ = write!(body, r#","group":{group}"#);
+        }
+        if first.is_none_or(|(name, _)| name != table.rules.table.as_str()) {
+            let _ = write!(body, r#","table":{}"#, text(&table.rules.table));
+        }
+        if first.is_none_or(|(_, usual)| usual != action) {
+            let _ = write!(body, r#","action":{}"#, json!(action));
+        }
+        first.get_or_insert((&table.rules.table, action));
+        if action != Action::Delete {
             let _ = write!(body, r#","set":{}"#, table.names.delocalised(&outgoing.patch));
         }
         // A version of the plain mode's, or of another database, is none here: the server's row decides.
