@@ -49,6 +49,21 @@ async fn h15_one_of_a_thousand_that_is_refused_keeps_none_of_the_others_back() {
 }
 
 #[tokio::test]
+async fn what_an_operation_leaves_out_is_as_the_first_one_has_it_and_a_group_of_its_own() {
+    let kit = Kit::with(ITEMS).await;
+    let batch = json!([
+        { "table": "items", "action": "create", "key": "1", "covers": [1], "set": { "n": 1 } },
+        { "key": "2", "covers": [2], "set": { "n": 2 } },
+        { "group": 0, "key": "3", "covers": [3], "set": { "n": -1 } },
+        { "table": "parents", "key": "4", "covers": [4] },
+        { "group": 1, "action": "delete", "key": "9", "covers": [5] },
+    ]);
+    assert_eq!(kit.owner.verdicts(&batch).await, ["refused 23514", "applied", "refused 23514", "applied", "applied"]);
+    assert_eq!(kit.owner.value("select string_agg(id::text, ' ') from items").await, "2");
+    assert_eq!(kit.owner.value("select string_agg(id::text, ' ' order by id) from parents").await, "1 4");
+}
+
+#[tokio::test]
 async fn h15_an_unknown_table_column_action_or_key_is_refused_by_itself() {
     let kit = Kit::with(ITEMS).await;
     let batch = json!([
