@@ -243,9 +243,6 @@ impl Progress<'_> {
                 None => break,
             }
         }
-        if let Some((_, fault)) = self.report.paused.first() {
-            self.report.fault.get_or_insert(fault.clone());
-        }
         Ok(())
     }
 
@@ -270,6 +267,7 @@ impl Progress<'_> {
 
     /// The others go on.
     fn pause(&mut self, collection: Arc<str>, fault: Fault) {
+        self.report.fault.get_or_insert_with(|| fault.clone());
         if self.report.paused.iter().all(|(paused, _)| *paused != collection) {
             self.report.paused.push((collection, fault));
         }

@@ -299,12 +299,18 @@ impl Schedule {
             FaultKind::Unauthorized | FaultKind::Replaced => {
                 self.state = State::Unauthorized { until: now + UNAUTHORIZED_RETRY, fault };
             }
-            FaultKind::Transient => {
+            FaultKind::Transient if fault.concerns_everything() => {
                 self.failures = self.failures.saturating_add(1);
                 let pause = self.settings.backoff.wait(self.failures, &mut self.chance);
                 self.state = State::Offline { until: now + asked + pause, fault };
             }
-            FaultKind::Ordering | FaultKind::Refused | FaultKind::Doubtful | FaultKind::Schema | FaultKind::Behind => {
+            FaultKind::Transient
+            | FaultKind::Ordering
+            | FaultKind::Refused
+            | FaultKind::Doubtful
+            | FaultKind::Schema
+            | FaultKind::Behind => {
+                self.failures = 0;
                 self.wait(now, self.settings.interval, Reason::Interval);
             }
         }
@@ -457,6 +463,16 @@ mod tests {
         schedule.handle(Input::RoundEnded(Some(Fault::new(FaultKind::Schema, "no such table"))), now);
         let (_, task) = woken_at_its_deadline(&mut schedule);
         assert!(task.is_some_and(|task| !task.deep));
+    }
+
+    #[test]
+    fn a_fault_of_one_statement_that_cut_a_round_is_no_outage() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(settings(), now, 1);
+        schedule.handle(Input::Woken, now);
+        let too_long = Fault { code: Some("57014".to_owned()), ..Fault::new(FaultKind::Transient, "too long") };
+        schedule.handle(Input::RoundEnded(Some(too_long)), now);
+        assert!(matches!(schedule.state(), State::Waiting { .. }), "a save is sent soon, without a probe");
     }
 
     /// Rounds for so long; the times at which one was an audit, in seconds.

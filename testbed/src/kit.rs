@@ -1,9 +1,9 @@
-//! The server kit (`supabase/kit.sql`) in a project's database.
+//! The server kit (`supabase/kit`) in a project's database.
 
 use crate::error::{Context, Result};
 use crate::sql::Database;
 
-const KIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../supabase/kit.sql");
+const KIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../supabase/kit");
 
 /// A table to attach, and the column that says whose a row is.
 pub type Attached = (&'static str, Option<&'static str>);
@@ -18,7 +18,12 @@ pub(crate) async fn install(database: &Database, tables: &[Attached]) -> Result<
     Ok(())
 }
 
-/// The kit as SQL.
+/// The kit as SQL: its files in the order of their names.
 pub fn script() -> Result<String> {
-    std::fs::read_to_string(KIT).context("read the server kit")
+    let read = || -> std::io::Result<String> {
+        let mut files = std::fs::read_dir(KIT)?.map(|file| Ok(file?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        files.sort();
+        Ok(files.iter().map(std::fs::read_to_string).collect::<std::io::Result<Vec<_>>>()?.join("\n"))
+    };
+    read().context("read the server kit")
 }

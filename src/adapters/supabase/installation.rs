@@ -2,8 +2,26 @@
 //!
 //! Text only: nothing here talks to a server.
 
-/// The server kit as it stands in the repository.
-pub const KIT_SQL: &str = include_str!("../../../supabase/kit.sql");
+/// The server kit as it stands in the repository, one file after the other.
+pub const KIT_SQL: &str = concat!(
+    include_str!("../../../supabase/kit/1_base.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/2_attach.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/3_changes.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/4_audit.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/5_describe.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/6_push.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/7_look.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/8_apply.sql"),
+    "\n",
+    include_str!("../../../supabase/kit/9_end.sql")
+);
 
 /// The version of the server kit that this build goes with.
 pub const KIT_VERSION: u32 = 1;
@@ -97,6 +115,15 @@ mod tests {
 
     fn statement(table: &str, owner: Option<&str>, soft: Option<&str>) -> String {
         Attachment { table: table.into(), owner: owner.map(Into::into), soft: soft.map(Into::into) }.statement()
+    }
+
+    #[test]
+    fn the_kit_is_all_of_its_files_in_their_order() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/supabase/kit");
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        let texts: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+        assert_eq!(texts.join("\n"), KIT_SQL);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Caller {
     }
 }
 
-/// As the page in `kit.sql` says it, from texts that were written down by hand.
+/// As `4_audit.sql` says it, from texts that were written down by hand.
 fn digest(key: &str, texts: &[Option<&str>]) -> u64 {
     let texts = texts.iter().zip(1..);
     let seed = texts.fold(0, |all, (text, place)| all ^ text.map_or(0, |text| hash(text.as_bytes(), place)));

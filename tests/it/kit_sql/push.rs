@@ -37,6 +37,28 @@ async fn creates_updates_and_deletions_take_effect_and_conflicts_carry_the_row()
     assert_eq!(kit.owner.column("select concat_ws(' ', id, n, body) from items").await, ["a 8 two"]);
 }
 
+/// The ledger outlives the kit that wrote it.
+#[tokio::test]
+async fn h23_what_an_operation_asks_has_the_digest_that_it_always_had() {
+    let kit = Kit::with(ITEMS).await;
+    let batch = json!([create(1, "items", "a", json!({ "n": 1, "body": "x" }))]);
+    assert_eq!(kit.owner.verdicts(&batch).await, ["applied"]);
+    assert_eq!(kit.owner.value("select digests[1] from tidelock.ledger").await, "-9216847118221681018");
+}
+
+#[tokio::test]
+async fn a_row_may_have_very_many_columns_that_nobody_sends() {
+    let columns: Vec<String> = (0..120).map(|n| format!("c{n} int default {n}")).collect();
+    let table = format!("create table wide (id int primary key, n int, {});", columns.join(", "));
+    let kit = Kit::with(&format!("{table} select tidelock.attach('wide')")).await;
+    let batch = json!([create(1, "wide", "1", json!({ "n": 1 })), create(2, "wide", "2", json!({ "n": 2 }))]);
+    let answer = kit.owner.push(&batch).await;
+    for verdict in answer["verdicts"].as_array().unwrap() {
+        let made = verdict["made"].as_object().unwrap();
+        assert_eq!((made.len(), &made["c119"]), (120, &json!(119)), "{verdict}");
+    }
+}
+
 #[tokio::test]
 async fn a_key_that_comes_twice_in_a_batch_meets_its_own_row() {
     let kit = Kit::with(ITEMS).await;

@@ -64,6 +64,20 @@ async fn what_an_operation_leaves_out_is_as_the_first_one_has_it_and_a_group_of_
 }
 
 #[tokio::test]
+async fn where_the_first_operation_says_nothing_the_others_mean_what_they_say() {
+    let kit = Kit::with(ITEMS).await;
+    let batch = json!([
+        { "key": "1", "action": "create", "covers": [1] },
+        { "table": "items", "action": "create", "key": "2", "covers": [2] },
+        { "table": "parents", "action": "create", "key": "3", "covers": [3] },
+    ]);
+    assert_eq!(kit.owner.verdicts(&batch).await, ["refused 42P01", "applied", "applied"]);
+    let made = "select (select string_agg(id::text, ' ') from items)
+      || ', ' || (select string_agg(id::text, ' ' order by id) from parents)";
+    assert_eq!(kit.owner.value(made).await, "2, 1 3");
+}
+
+#[tokio::test]
 async fn h15_an_unknown_table_column_action_or_key_is_refused_by_itself() {
     let kit = Kit::with(ITEMS).await;
     let batch = json!([
@@ -180,5 +194,8 @@ async fn a_row_that_its_maker_may_not_read_is_made_all_the_same() {
         json!([create(1, "reports", "1", json!({ "body": "x" })), create(2, "reports", "2", json!({ "body": "y" }))]);
     let answer = ada.push(&batch).await;
     assert_eq!(kinds(&answer), ["applied", "applied"], "{answer}");
-    assert_eq!(kit.owner.value("select count(*) from reports").await, "2");
+    kit.owner.run("revoke select on reports from authenticated").await;
+    let answer = ada.push(&json!([create(3, "reports", "3", json!({ "body": "z" }))])).await;
+    assert_eq!((kinds(&answer), &answer["alone"]), (vec!["applied".to_owned()], &json!(false)), "{answer}");
+    assert_eq!(kit.owner.value("select count(*) from reports").await, "3");
 }

@@ -1,4 +1,4 @@
-//! The server through its kit (`supabase/kit.sql`): exact pulls by snapshot, pushes that take effect once.
+//! The server through its kit (`supabase/kit`): exact pulls by snapshot, pushes that take effect once.
 //!
 //! - `changes` pulls, with `place` (checkpoints) and `filter` (selective sync);
 //! - `send` pushes;
