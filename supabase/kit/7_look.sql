@@ -113,6 +113,9 @@ declare
       and a.attname <> all (first.columns || attached.key) order by a.attnum);
   there text := tidelock.key_matches(attached) || ' and ' || tidelock.is_written_now(attached);
   one text := format('from (select $1[1].key) o join %s t on %s', full_name, there);
+  -- Where a type's own text is not what JSON has, its rows are told one by one.
+  text_key text := case when cardinality(attached.key) = 1 then tidelock.digest_text(attached.relation, attached.key[1])
+                        else tidelock.text_key(attached.key) end;
   -- As JSON, since a value may be cut or rounded on its way into its column.
   is_as_sent text := coalesce((
     select string_agg(tidelock.is_as_sent(a.attname, a.atttypid, a.atttypmod), ' and ') from pg_catalog.pg_attribute a
@@ -143,7 +146,7 @@ begin
       else 'null::jsonb' end,
     case when first.action = 'create'
       then format('when %s = o.key and %s and %s then $4 else coalesce(%s, $3)',
-        tidelock.text_key(attached.key), is_as_sent, is_usual, format(difference, 'o.document'))
+        text_key, is_as_sent, is_usual, format(difference, 'o.document'))
       else format('else coalesce(%s, $4)', format(difference, '(o.was || o.document)')) end,
     case when first.action = 'create' then 'select o.n, o.key, o.document from unnest($1) o'
       else 'select o.n, o.key, o.document, v.answer as was from unnest($1) o join unnest($2) v using (n)' end,
@@ -157,17 +160,12 @@ create or replace function tidelock.is_as_sent(name name, type oid, modifier int
 language plpgsql immutable set search_path = ''
 as $$
 begin
-  return (
-    select format(case
-      when type = 'jsonb'::regtype then 'coalesce(t.%1$I, ''null'') = o.document -> %1$L'
-      when kind is not null then
-        't.%1$I::text is not distinct from o.document ->> %1$L and jsonb_typeof(o.document -> %1$L) in (%2$L, ''null'')'
-      else 'coalesce(to_jsonb(t.%1$I), ''null'') = o.document -> %1$L' end, name, kind)
-    from (
-      select case
-        when modifier <> -1 then null
-        when type in ('text'::regtype, 'varchar'::regtype) then 'string'
-        when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'number'
-        when type = 'bool'::regtype then 'boolean' end as kind) k);
+  return format(case
+    when type = 'jsonb'::regtype then 'coalesce(t.%1$I, ''null'') = o.document -> %1$L'
+    when type in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'bool'::regtype)
+      then 'coalesce(t.%1$I::text, ''null'') = (o.document -> %1$L)::text'
+    when type in ('text'::regtype, 'varchar'::regtype) and modifier = -1 then
+      't.%1$I::text is not distinct from o.document ->> %1$L and jsonb_typeof(o.document -> %1$L) in (''string'', ''null'')'
+    else 'coalesce(to_jsonb(t.%1$I), ''null'') = o.document -> %1$L' end, name);
 end
 $$;
