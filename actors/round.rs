@@ -43,7 +43,7 @@ pub struct RoundReport {
     pub requests: u64,
     /// Collections that do not fit the server's schema.
     pub paused: Vec<(Arc<str>, Fault)>,
-    /// The last fault of one collection or operation.
+    /// The first fault of one collection or operation.
     pub fault: Option<Fault>,
     /// What kept the round from its end.
     pub cut: Option<Cut>,
@@ -62,11 +62,7 @@ impl RoundReport {
 
     /// What went wrong, in words.
     pub fn trouble(&self) -> Option<String> {
-        match &self.cut {
-            Some(Cut::Local(trouble)) => Some(trouble.clone()),
-            Some(Cut::Remote(fault)) => Some(fault.to_string()),
-            None => self.fault.as_ref().map(ToString::to_string),
-        }
+        self.cut().or_else(|| self.fault.clone()).map(|fault| fault.to_string())
     }
 }
 

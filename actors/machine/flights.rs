@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::made::Made;
 use super::relations::Relations;
 use crate::model::{Action, Operation, Outgoing, RecordId};
 
@@ -16,9 +17,8 @@ struct Flight {
     records: HashSet<RecordId>,
     /// With whether all that happens there is that rows are made.
     collections: BTreeMap<Arc<str>, bool>,
-    /// The keys of rows that are made, and the length of the longest.
-    made: HashSet<Arc<str>>,
-    longest: usize,
+    /// The rows that are made.
+    made: Made,
     /// Whether it may have been sent before: the server takes such a batch alone.
     is_again: bool,
 }
@@ -31,8 +31,7 @@ impl Flights {
             let only_makes = flight.collections.entry(outgoing.id.collection.clone()).or_insert(true);
             *only_makes &= outgoing.action == Action::Create;
             if outgoing.action == Action::Create {
-                flight.made.insert(outgoing.id.key.clone());
-                flight.longest = flight.longest.max(outgoing.id.key.len());
+                flight.made.add(&outgoing.id);
             }
             flight.is_again |= outgoing.may_have_been_sent;
             flight.records.insert(outgoing.id.clone());
@@ -72,8 +71,7 @@ impl Flights {
     }
 
     fn names_what_is_made(&self, operation: &Operation) -> bool {
-        let is_in = |flight: &Flight, text: &str| text.len() <= flight.longest && flight.made.contains(text);
-        let is_made = |text: Cow<'_, str>| self.0.values().any(|flight| is_in(flight, &text));
+        let is_made = |text: Cow<'_, str>| self.0.values().any(|flight| flight.made.collection_of(&text).is_some());
         operation.patch.fields().strings().any(is_made)
     }
 }

@@ -12,6 +12,7 @@ use crate::model::RecordId;
 pub struct Made {
     collection_of: HashMap<Arc<str>, Arc<str>>,
     collections: BTreeSet<Arc<str>>,
+    longest: usize,
 }
 
 impl Made {
@@ -19,6 +20,12 @@ impl Made {
     pub fn add(&mut self, id: &RecordId) {
         self.collection_of.insert(id.key.clone(), id.collection.clone());
         self.collections.insert(id.collection.clone());
+        self.longest = self.longest.max(id.key.len());
+    }
+
+    /// The collection of the record with this key. A text that is longer than any key is not looked for.
+    pub fn collection_of(&self, text: &str) -> Option<&Arc<str>> {
+        if text.len() <= self.longest { self.collection_of.get(text) } else { None }
     }
 
     /// Whether a save names one of these that would be made after it when parents go first, though it came before:
@@ -26,7 +33,7 @@ impl Made {
     pub fn would_follow(&self, id: &RecordId, patch: &Document, relations: &Relations) -> bool {
         let follows = |other: &Arc<str>| *other != id.collection && !relations.refers(&id.collection, other);
         let is_possible = self.collections.iter().any(follows);
-        is_possible && patch.fields().strings().any(|text| self.collection_of.get(&*text).is_some_and(follows))
+        is_possible && patch.fields().strings().any(|text| self.collection_of(&text).is_some_and(follows))
     }
 
     /// A new stretch begins.

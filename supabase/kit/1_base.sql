@@ -179,15 +179,6 @@ as $$
               else (select jsonb_agg(document -> k order by at) from unnest(key) with ordinality as u (k, at))::text end
 $$;
 
--- The other way round, as an expression: the key's columns as a document, from the text `o.key`.
-create or replace function tidelock.key_expression(key text[]) returns text
-language sql immutable set search_path = ''
-as $$
-  select case when cardinality(key) = 1 then format('jsonb_build_object(%L, o.key)', key[1])
-              else (select format('jsonb_build_object(%s)', string_agg(format('%L, o.key::jsonb -> %s', k, at - 1), ', '))
-                    from unnest(key) with ordinality as u (k, at)) end
-$$;
-
 -- The values of a key, from its text as an expression, each with the type of its column but not cut to its length: a key
 -- that is too long is refused, and finds no row.
 create or replace function tidelock.key_values(attached tidelock.tables, text_key text) returns text[]

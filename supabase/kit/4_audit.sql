@@ -4,8 +4,10 @@
 -- its quotes; null of a JSON null as well. Where the plain cast gives that it is taken, because it is cheap; times come as
 -- the settings of `tidelock_audit` have them.
 create or replace function tidelock.digest_text(relation regclass, name text) returns text
-language sql stable set search_path = ''
+language plpgsql stable set search_path = ''
 as $$
+begin
+  return (
   select format(case
       when t.typtype = 'e' or t.oid = any (array['text', 'varchar', 'uuid', 'int2', 'int4', 'int8', 'numeric', 'float4',
         'float8', 'bool', 'date', 'timestamp', 'timestamptz', 'xid8']::regtype[]) then 't.%I::text'
@@ -13,7 +15,8 @@ as $$
       when t.oid = 'jsonb'::regtype then '(t.%I #>> ''{}'')'
       else '(to_jsonb(t.%I) #>> ''{}'')' end, a.attname)
   from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid
-  where a.attrelid = digest_text.relation and a.attname = digest_text.name and a.attnum > 0 and not a.attisdropped
+  where a.attrelid = digest_text.relation and a.attname = digest_text.name and a.attnum > 0 and not a.attisdropped);
+end
 $$;
 
 -- The digest of a row, as an expression: each column's text is hashed with its place among the columns for a seed, and

@@ -69,7 +69,6 @@ as $$
 declare
   part record;
   attached tidelock.tables;
-  is_to_be_seen boolean;
   done jsonb := jsonb_build_object('verdict', 'applied', 'version', pg_current_xact_id()::text);
   usual jsonb;
   looked tidelock.verdict[];
@@ -83,15 +82,15 @@ begin
     usual := nullif(to_jsonb(jsonb_array_length(shared)), '0');
     made := null;
     attached := tidelock.attached((part.first).name);
-    is_to_be_seen := (part.first).action <> 'delete' and has_table_privilege(attached.relation, 'select');
-    is_complete := is_complete and (is_to_be_seen or (part.first).action = 'delete');
-    if is_to_be_seen then
+    if (part.first).action <> 'delete' and has_table_privilege(attached.relation, 'select') then
       execute tidelock.sight(attached, part.first)
       into looked, made, is_row_there using part.operations, verdicts, done, usual;
       is_complete := is_complete and is_row_there;
       told := told || looked;
-    elsif usual is not null then
-      told := told || array(select (o.n, 'done', usual)::tidelock.verdict from unnest(part.operations) o);
+    else
+      is_complete := is_complete and (part.first).action = 'delete';
+      told := told || array(
+        select (o.n, 'done', usual)::tidelock.verdict from unnest(part.operations) o where usual is not null);
     end if;
     shared := shared || case when made is null then done else done || jsonb_build_object('made', made) end;
   end loop;
@@ -107,6 +106,7 @@ language plpgsql stable set search_path = ''
 as $$
 declare
   full_name text := tidelock.full_name(attached.relation);
+  are_new boolean := first.action = 'create';
   unsent text[] := array(
     select a.attname::text from pg_catalog.pg_attribute a
     where a.attrelid = attached.relation and a.attnum > 0 and not a.attisdropped and a.attname <> 'tidelock_version'
@@ -141,17 +141,17 @@ begin
         %s
       offset 0) seen
     $query$,
-    case when first.action = 'create' and unsent <> '{}'
+    case when are_new and unsent <> '{}'
       then format('(select to_jsonb(t.*) - %L::text[] %s)', first.columns || attached.key || '{tidelock_version}', one)
       else 'null::jsonb' end,
-    case when first.action = 'create'
+    case when are_new
       then format('when %s = o.key and %s and %s then $4 else coalesce(%s, $3)',
         text_key, is_as_sent, is_usual, format(difference, 'o.document'))
       else format('else coalesce(%s, $4)', format(difference, '(o.was || o.document)')) end,
-    case when first.action = 'create' then 'select o.n, o.key, o.document from unnest($1) o'
+    case when are_new then 'select o.n, o.key, o.document from unnest($1) o'
       else 'select o.n, o.key, o.document, v.answer as was from unnest($1) o join unnest($2) v using (n)' end,
     full_name, there,
-    case when first.action = 'create' then format('left join (select t as row %s) one on true', one) else '' end);
+    case when are_new then format('left join (select t as row %s) one on true', one) else '' end);
 end
 $$;
 

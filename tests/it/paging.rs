@@ -5,7 +5,7 @@ use tidelock_testbed::{HoldAt, ProjectOptions};
 use crate::support::{World, assert_equal, uuid};
 
 #[tokio::test]
-async fn h03_h04_three_thousand_rows_of_one_timestamp_arrive_through_a_capped_server() {
+async fn h04_three_thousand_rows_of_one_timestamp_arrive_through_a_capped_server() {
     let world = World::with(ProjectOptions { max_rows: 400, ..ProjectOptions::default() }).await;
     let rows = "insert into public.projects (id, name) select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, n::text from generate_series(1, 3000) n";
     world.project.sql(rows).await.unwrap();

@@ -256,3 +256,30 @@ async fn h30_a_device_that_was_away_for_longer_than_deletions_are_remembered_cat
     assert_eq!(device.sync().await.requests, 2);
     device.assert_healthy().await;
 }
+
+#[tokio::test]
+async fn a_kit_that_goes_while_a_device_runs_is_no_sync_until_it_is_back() {
+    let mut world = World::with_kit().await;
+    if world.project.is_external() {
+        eprintln!("not run on an external Supabase: it takes functions away");
+        return;
+    }
+    let device = world.device("here");
+    device.sync().await;
+    let synced = device.tidelock.status().last_synced_at;
+    world.project.sql("drop function tidelock_changes, tidelock_push").await.unwrap();
+    world.project.stop_server().unwrap();
+    world.project.start_server().await.unwrap();
+    device.save("notes", "a", r#"{"body":"x"}"#).await;
+    let error = fails(&device).await;
+    assert!(error.contains("tidelock_changes") || error.contains("tidelock_push"), "{error}");
+    assert!(device.tidelock.wait_synced().await.is_err());
+    let status = device.tidelock.status();
+    assert_eq!((status.last_synced_at, status.pending), (synced, 1));
+    assert!(error.ends_with(&status.last_error.unwrap()));
+    world.project.install_kit(&[]).await.unwrap();
+    world.project.stop_server().unwrap();
+    world.project.start_server().await.unwrap();
+    device.tidelock.wait_synced().await.unwrap();
+    assert_eq!(world.value("select body from notes").await, "x");
+}
