@@ -6,8 +6,11 @@
 //! - [`queue::Queue`]: the outbox; leases operations and settles them by the server's verdicts.
 //! - [`conflict::ConflictResolver`]: decides what becomes of rows that changed on both sides.
 //! - [`sync::SyncScheduler`]: when a round runs, and the round itself.
+//! - [`backup::BackupTimer`]: when a backup is taken and tried.
 //! - [`supervisor`]: restarts what fails.
 
+pub mod backup;
+pub mod backups;
 pub mod conflict;
 pub mod deferred;
 pub mod document;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
+use crate::backups::{self, ArchiveError, Reason, Taken};
 use crate::document::{Document, Layout};
 use crate::model::{
     Checkpoints, Contested, Counts, Fault, Operation, Outcome, Outgoing, RecordId, Reference, RemoteRow, Sequence,
@@ -211,6 +212,17 @@ pub struct Fetched {
     pub rows: Vec<RemoteRow>,
 }
 
+/// Where backups are kept.
+pub trait Archive: Send + Sync {
+    /// How it stands, for the timer to go on from.
+    fn standing(&self) -> BoxFuture<'static, backups::Standing>;
+    /// Takes a backup and removes those that need not be kept any more. A periodic one is not taken where nothing has
+    /// changed since the newest.
+    fn take(&self, reason: Reason) -> BoxFuture<'static, Result<Option<Taken>, ArchiveError>>;
+    /// Restores the newest backup into a file beside, and checks what came of it. Without one there is nothing to try.
+    fn drill(&self) -> BoxFuture<'static, Result<(), ArchiveError>>;
+}
+
 /// Time.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 1970 by this device's clock.
@@ -230,6 +242,8 @@ pub struct Ports {
     pub reader: Arc<dyn Reader>,
     /// The server.
     pub remote: Arc<dyn Remote>,
+    /// The backups.
+    pub archive: Arc<dyn Archive>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The host's own conflict resolvers, by collection.

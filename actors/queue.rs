@@ -20,8 +20,9 @@ use crate::supervisor::{Crash, Stop};
 use crate::window::{Window, outfit, possible_keys, read_up_to, read_window};
 use crate::writes::{Fate, Observation, Settlement, Write, Written};
 
-/// The checkpoint that says what was leased together. No collection has such a name.
-const BOUNDARIES: &str = "leased together";
+/// The checkpoint that says what was leased together, by the last operation of each window, with commas between. No
+/// collection has such a name.
+pub const BOUNDARIES: &str = "leased together";
 
 /// The checkpoint that says whether the server, as it was last met, applies a transaction whole or not at all: `yes` or
 /// `no`. No collection has such a name.

@@ -1,5 +1,6 @@
 //! The one error of the public interface: what went wrong, and what to do, in one line.
 
+use tidelock_actors::backups::ArchiveError;
 use tidelock_actors::conflict::ConflictError;
 use tidelock_actors::document::NotADocument;
 use tidelock_actors::model::{Fault, FaultKind};
@@ -27,6 +28,9 @@ pub enum Error {
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A backup could not be made, read or restored.
+    #[error(transparent)]
+    Archive(ArchiveError),
     /// There is no such collection.
     #[error("unknown collection {name:?}; the configuration declares: {known}")]
     UnknownCollection {
@@ -89,6 +93,11 @@ impl Error {
             Self::Store(StoreError::Invalid(_)) | Self::Invalid(_) => "invalid",
             Self::Store(StoreError::NotFound(_)) => "not_found",
             Self::Store(StoreError::Failed(_)) => "store",
+            Self::Archive(ArchiveError::Damaged(_)) => "damaged_backup",
+            Self::Archive(ArchiveError::Unknown(_)) => "not_found",
+            Self::Archive(ArchiveError::NoRoom(_)) => "disk_full",
+            Self::Archive(ArchiveError::Invalid(_)) => "invalid",
+            Self::Archive(ArchiveError::Failed(_) | ArchiveError::Store(_)) => "backup",
             Self::UnknownCollection { .. } => "unknown_collection",
             Self::PullOnly(_) => "pull_only",
             Self::Document(_) => "not_a_document",
@@ -112,11 +121,17 @@ impl Error {
             | Self::Document(_)
             | Self::Invalid(_)
             | Self::NoServer
+            | Self::Archive(ArchiveError::Invalid(_))
             | Self::Store(StoreError::Invalid(_)) => 2,
             Self::Unauthorized(_) => 4,
             Self::Unreachable(_) => 5,
             Self::SetAside { .. } => 3,
-            Self::Open(_) | Self::Store(_) | Self::Remote(_) | Self::Part(_) | Self::Stopped { .. } => 1,
+            Self::Open(_)
+            | Self::Store(_)
+            | Self::Archive(_)
+            | Self::Remote(_)
+            | Self::Part(_)
+            | Self::Stopped { .. } => 1,
         }
     }
 }
@@ -126,6 +141,15 @@ impl From<PartError> for Error {
         match error {
             PartError::Stopped { cause } => Self::Stopped { cause },
             PartError::Restarting { .. } | PartError::Degraded { .. } | PartError::Late { .. } => Self::Part(error),
+        }
+    }
+}
+
+impl From<ArchiveError> for Error {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Store(error) => error.into(),
+            other => Self::Archive(other),
         }
     }
 }

@@ -16,10 +16,14 @@ pub mod status;
 pub mod transaction;
 pub mod watch;
 
+pub use adapters::archive::{BackupInfo, BackupView, Point};
 pub use collection::Collection;
 pub use config::Config;
 pub use error::Error;
-pub use handle::{AuditReport, AuditRequest, Extras, Inspection, SyncReport, SyncRequest, Tidelock, blocking, global};
+pub use handle::{
+    AuditReport, AuditRequest, BackupTrial, Backups, Exported, Extras, Inspection, RestoredCopy, SyncReport,
+    SyncRequest, Tidelock, blocking, global,
+};
 pub use status::{Phase, Status};
 pub use tidelock_actors::document::Document;
 pub use tidelock_actors::model;

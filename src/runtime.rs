@@ -7,11 +7,13 @@ use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use actix::{Arbiter, System};
+use tidelock_actors::backup::{BackupStatus, BackupTimer};
 use tidelock_actors::conflict::ConflictResolver;
 use tidelock_actors::limits::{
     ACTOR_MAILBOX, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STATUS_PAUSE, STORAGE_MAILBOX, WATCH_BACKLOG,
 };
 use tidelock_actors::machine::backoff::Backoff;
+use tidelock_actors::machine::backup_times::Times;
 use tidelock_actors::machine::intensity::Allowance;
 use tidelock_actors::machine::outbox::{Outbox, Patience};
 use tidelock_actors::model::{CollectionRules, RecordId};
@@ -39,6 +41,7 @@ pub(crate) struct Parts {
     pub queue: Peer<Queue>,
     pub resolver: Peer<ConflictResolver>,
     pub sync: Peer<SyncScheduler>,
+    pub backup: Peer<BackupTimer>,
     pub changes: broadcast::Sender<Arc<[RecordId]>>,
     pub sources: StatusSources,
     pub status: watch::Receiver<Status>,
@@ -111,6 +114,7 @@ async fn live(
     let asked = async { stop_asked.wait_for(|asked| *asked).await.is_ok() };
     let failed = async { storage_health.wait_for(|health| matches!(health, Health::Failed { .. })).await.is_ok() };
     futures::future::select(std::pin::pin!(asked), std::pin::pin!(failed)).await;
+    parts.backup.stop(DRAIN_DEADLINE).await;
     parts.sync.stop(DRAIN_DEADLINE).await;
     parts.resolver.stop(DRAIN_DEADLINE).await;
     parts.queue.stop(DRAIN_DEADLINE).await;
@@ -156,14 +160,23 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, remembered, seed + 4)
     });
 
+    let (report_backups, backup_status) = watch::channel(BackupStatus::default());
+    let standing = ports.archive.standing().await;
+    let backup = supervise(care("backup", ACTOR_MAILBOX, &config, true, seed + 6), |_| {
+        let (times, clock) = (backup_times(&config), ports.clock.as_ref());
+        BackupTimer::new(times, ports.archive.clone(), clock, report_backups, standing, seed + 7)
+    });
+
     let sources = StatusSources {
         counts: watched_counts,
         sync: sync_status,
+        backups: backup_status,
         parts: vec![
             (storage.name(), storage.watch_health()),
             (queue.name(), queue.watch_health()),
             (resolver.name(), resolver.watch_health()),
             (sync.name(), sync.watch_health()),
+            (backup.name(), backup.watch_health()),
         ],
         collections: rules.iter().map(|rule| rule.name.to_string()).collect(),
         remote: ports.remote.clone(),
@@ -172,7 +185,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     nudge_when_there_is_something_to_send(outbox_turns, sync.clone());
     maintain_now_and_then(storage.clone());
     let thread = tokio::runtime::Handle::current();
-    Some(Parts { storage, queue, resolver, sync, changes, sources, status, thread })
+    Some(Parts { storage, queue, resolver, sync, backup, changes, sources, status, thread })
 }
 
 /// The writer blocks while it commits, so it lives on a thread of its own.
@@ -222,6 +235,14 @@ pub(crate) fn sync_settings(config: &Config) -> Settings {
         batch_size_max: sync.batch_size_max,
         stall_after: sync.stall_after,
     }
+}
+
+/// The backup timer's part of the configuration.
+pub(crate) fn backup_times(config: &Config) -> Times {
+    let (sync, backup) = (&config.sync, &config.backup);
+    let backoff = Backoff { base: sync.retry_delay, cap: sync.retry_delay_max };
+    let (enabled, interval, drill_interval) = (backup.enabled, backup.interval, backup.drill_interval);
+    Times { enabled, interval, drill_interval, backoff }
 }
 
 /// Publishes at most every `STATUS_PAUSE`, and always the last one.

@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::select_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tidelock_actors::backup::BackupStatus;
 use tidelock_actors::model::Counts;
 use tidelock_actors::ports::Remote;
 use tidelock_actors::status::{SyncPhase, SyncStatus};
@@ -58,6 +59,10 @@ pub struct Status {
     pub next_round_at: Option<Timestamp>,
     /// What the server offers: `plain` promises the weaker forms of exactly-once and of no missed change.
     pub mode: String,
+    /// When the newest backup was taken.
+    pub last_backup_at: Option<Timestamp>,
+    /// What went wrong with backups last, until one goes well.
+    pub backup_error: Option<String>,
     /// Per collection.
     pub collections: BTreeMap<String, CollectionStatus>,
     /// Parts that are down or were restarted, with the last cause.
@@ -95,6 +100,7 @@ pub struct PartStatus {
 pub(crate) struct StatusSources {
     pub counts: watch::Receiver<Counts>,
     pub sync: watch::Receiver<SyncStatus>,
+    pub backups: watch::Receiver<BackupStatus>,
     pub parts: Vec<(&'static str, watch::Receiver<Health>)>,
     pub collections: Vec<String>,
     pub remote: Arc<dyn Remote>,
@@ -105,6 +111,7 @@ impl StatusSources {
     pub fn read(&self) -> Status {
         let counts = self.counts.borrow().clone();
         let sync = self.sync.borrow().clone();
+        let backups = self.backups.borrow().clone();
         let parts: BTreeMap<String, PartStatus> = self
             .parts
             .iter()
@@ -125,6 +132,8 @@ impl StatusSources {
             stalled_since: sync.stalled_since_ms.and_then(time),
             next_round_at: sync.next_round_ms.and_then(time),
             mode: self.remote.mode().to_owned(),
+            last_backup_at: backups.taken_ms.and_then(time),
+            backup_error: backups.last_error,
             collections,
             parts,
         }
@@ -132,8 +141,8 @@ impl StatusSources {
 
     /// Waits until something that the status shows has changed; `false` once nothing ever will.
     pub async fn changed(&mut self) -> bool {
-        let Self { counts, sync, parts, .. } = self;
-        let mut changes = vec![counts.changed().boxed(), sync.changed().boxed()];
+        let Self { counts, sync, backups, parts, .. } = self;
+        let mut changes = vec![counts.changed().boxed(), sync.changed().boxed(), backups.changed().boxed()];
         changes.extend(parts.iter_mut().map(|(_, health)| health.changed().boxed()));
         select_all(changes).await.0.is_ok()
     }

@@ -3,6 +3,7 @@
 pub mod arrange;
 pub mod audit;
 pub mod backoff;
+pub mod backup_times;
 pub mod cadence;
 pub mod coalesce;
 pub mod flights;
@@ -12,6 +13,7 @@ pub mod made;
 pub mod merge;
 pub mod outbox;
 pub mod relations;
+pub mod retention;
 pub mod schedule;
 
 /// A seeded source of chance, so that a run can be repeated (SplitMix64, Steele et al. 2014).

@@ -1,5 +1,6 @@
-//! The outside of the ports: the store on SQLite, the server through PostgREST, the clock of the system.
+//! The outside of the ports: the store on SQLite, its backups, the server through PostgREST, the clock of the system.
 
+pub mod archive;
 pub mod clock;
 pub mod nowhere;
 pub mod sqlite;

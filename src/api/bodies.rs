@@ -1,8 +1,12 @@
 //! The shapes of requests and answers that are the API's own. Everything else is the handle's own types.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use tidelock_actors::document::Document;
 use tidelock_actors::writes::Choice;
+
+use crate::adapters::archive::Point;
 
 /// A record that was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,4 +131,23 @@ impl From<Choice> for Decision {
 pub struct Decided {
     /// The conflict.
     pub id: i64,
+}
+
+/// Which backup, by its name or its file's path; none means the newest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Named {
+    /// The backup.
+    pub backup: Option<String>,
+}
+
+/// What to make of the backups, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carried {
+    /// The state that is wanted; the newest backup's, if nothing is said.
+    #[serde(default)]
+    pub point: Point,
+    /// A path of the process's machine.
+    pub to: PathBuf,
 }

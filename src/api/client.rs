@@ -1,5 +1,6 @@
 //! The API from the other side: what a command uses when a process owns the store. Its methods are the handle's.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -10,7 +11,7 @@ use tidelock_actors::document::Document;
 use tidelock_actors::writes::Choice;
 
 use super::bodies::{
-    BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Question, Redriven, Saved,
+    BulkSaved, Carried, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question, Redriven, Saved,
 };
 use super::endpoint::Endpoint;
 use super::problem::Problem;
@@ -18,7 +19,10 @@ use crate::adapters::sqlite::{
     ConflictView, ListQuery, Listed, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
 };
 use crate::status::Status;
-use crate::{AuditReport, AuditRequest, Inspection, SyncReport, SyncRequest};
+use crate::{
+    AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Point, RestoredCopy,
+    SyncReport, SyncRequest,
+};
 
 /// How long the process may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -163,6 +167,36 @@ impl Client {
     /// As of the handle.
     pub async fn undo(&self, id: i64) -> Result<(), Problem> {
         self.send::<Decided>(Method::POST, &["conflicts", &id.to_string(), "undo"], &()).await.map(|_| ())
+    }
+
+    /// As of the handle; it takes as long as the backup takes.
+    pub async fn backup(&self) -> Result<BackupView, Problem> {
+        self.send(Method::POST, &["backups"], &()).await
+    }
+
+    /// As of [`Backups`](crate::Backups).
+    pub async fn backups(&self) -> Result<Vec<BackupView>, Problem> {
+        self.get_from(&["backups"], &[]).await
+    }
+
+    /// As of [`Backups`](crate::Backups).
+    pub async fn backup_info(&self) -> Result<BackupInfo, Problem> {
+        self.get_from(&["backups", "info"], &[]).await
+    }
+
+    /// As of [`Backups`](crate::Backups).
+    pub async fn verify_backup(&self, backup: Option<String>) -> Result<BackupTrial, Problem> {
+        self.send(Method::POST, &["backups", "verify"], &Named { backup }).await
+    }
+
+    /// As of [`Backups`](crate::Backups).
+    pub async fn export_backup(&self, point: Point, to: PathBuf) -> Result<Exported, Problem> {
+        self.send(Method::POST, &["backups", "export"], &Carried { point, to }).await
+    }
+
+    /// As of [`Backups`](crate::Backups).
+    pub async fn restore_copy(&self, point: Point, to: PathBuf) -> Result<RestoredCopy, Problem> {
+        self.send(Method::POST, &["backups", "restore-copy"], &Carried { point, to }).await
     }
 
     /// As of the handle.

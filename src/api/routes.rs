@@ -11,7 +11,7 @@ use tidelock_actors::document::Document;
 
 use super::ANSWER_DEADLINE;
 use super::bodies::{
-    BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Question, Redriven, Saved,
+    BulkSaved, Carried, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question, Redriven, Saved,
 };
 use super::keys::key_of;
 use super::problem::Problem;
@@ -46,6 +46,11 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/conflicts/{id}").route(get().to(conflict)))
         .service(at("/conflicts/{id}/resolve").route(post().to(resolve)))
         .service(at("/conflicts/{id}/undo").route(post().to(undo)))
+        .service(at("/backups").route(get().to(backups)).route(post().to(back_up)))
+        .service(at("/backups/info").route(get().to(backup_info)))
+        .service(at("/backups/verify").route(post().to(verify_backup)))
+        .service(at("/backups/export").route(post().to(export_backup)))
+        .service(at("/backups/restore-copy").route(post().to(restore_copy)))
         .service(at("/verify").route(get().to(verify)))
         .service(at("/stats").route(get().to(stats)));
     config.service(api).default_service(web::to(no_such_address));
@@ -210,6 +215,34 @@ async fn undo(tidelock: Data<Tidelock>, path: Path<i64>) -> Answer {
     let id = path.into_inner();
     in_time(tidelock.undo(id)).await?;
     json(&Decided { id })
+}
+
+async fn backups(tidelock: Data<Tidelock>) -> Answer {
+    json(&in_time(tidelock.backups().list()).await?)
+}
+
+async fn backup_info(tidelock: Data<Tidelock>) -> Answer {
+    json(&in_time(tidelock.backups().info()).await?)
+}
+
+/// What reads or writes the whole store takes as long as it takes.
+async fn back_up(tidelock: Data<Tidelock>) -> Answer {
+    json(&tidelock.backup().await?)
+}
+
+async fn verify_backup(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let Named { backup } = parsed(&body_of(body)?)?;
+    json(&tidelock.backups().verify(backup).await?)
+}
+
+async fn export_backup(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let Carried { point, to } = parsed(&body_of(body)?)?;
+    json(&tidelock.backups().export(point, to).await?)
+}
+
+async fn restore_copy(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let Carried { point, to } = parsed(&body_of(body)?)?;
+    json(&tidelock.backups().restore_to(point, to).await?)
 }
 
 async fn verify(tidelock: Data<Tidelock>) -> Answer {

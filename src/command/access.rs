@@ -8,8 +8,8 @@ use tidelock::adapters::sqlite::{
 };
 use tidelock::api::{Client, Endpoint};
 use tidelock::{
-    AuditReport, AuditRequest, Choice, Config, Document, Error, Inspection, Phase, Status, SyncReport, SyncRequest,
-    Tidelock,
+    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, Status, SyncReport,
+    SyncRequest, Tidelock,
 };
 
 use super::failure::{FAILED, Failure};
@@ -60,6 +60,7 @@ impl Access {
             }
             let mut own = config.clone();
             own.sync.auto = false;
+            own.backup.enabled = false;
             match Tidelock::open(own) {
                 Ok(tidelock) => return Ok(Self::Own(Box::new(Own { tidelock, auto: config.sync.auto }))),
                 Err(Error::Open(OpenError::Owned { .. })) if Instant::now() < deadline => {
@@ -161,6 +162,10 @@ impl Access {
 
     pub async fn undo(&self, id: i64) -> Result<(), Failure> {
         ask!(self, undo(id))
+    }
+
+    pub async fn backup(&self) -> Result<BackupView, Failure> {
+        ask!(self, backup())
     }
 
     pub async fn verify(&self) -> Result<Verified, Failure> {

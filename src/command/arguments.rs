@@ -68,6 +68,9 @@ pub enum Command {
     Conflicts(Conflicts),
     /// Print the earlier versions of a record, the newest first
     History(Record),
+    /// Take backups, look at them, try them, and restore them
+    #[command(subcommand)]
+    Backup(Backup),
     /// Check the store against itself
     Verify,
     /// Compare what came from the server with what it has
@@ -189,6 +192,51 @@ pub struct Import {
     pub collection: String,
     /// The file, or - for standard input
     pub file: PathBuf,
+}
+
+/// `backup`
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Take a backup now; the store goes on being used
+    Create,
+    /// Print the backups, the newest first
+    List,
+    /// Show what is known of the newest backup
+    Info,
+    /// Restore a backup into a file beside and check every byte and record of it
+    Verify {
+        /// The backup, or a file [default: the newest backup]
+        #[arg(value_name = "ID|PATH")]
+        backup: Option<String>,
+    },
+    /// Make a store of a backup
+    Restore {
+        /// What to restore
+        #[command(flatten)]
+        point: BackupPoint,
+        /// The folder of the new store
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Write a backup into one file that needs no other, to be carried to another machine
+    Export {
+        /// The file
+        file: PathBuf,
+        /// What to write
+        #[command(flatten)]
+        point: BackupPoint,
+    },
+}
+
+/// What to take from the backups.
+#[derive(Debug, Args)]
+pub struct BackupPoint {
+    /// The backup, or a file [default: the newest backup]
+    #[arg(value_name = "ID|PATH", conflicts_with = "at")]
+    pub backup: Option<String>,
+    /// The state at this moment (RFC 3339, such as 2026-11-22T10:00:00Z)
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
 }
 
 /// `queue`

@@ -3,6 +3,7 @@
 mod access;
 mod arguments;
 mod audit;
+mod backup;
 mod checks;
 mod conditions;
 mod configuration;
@@ -82,6 +83,7 @@ async fn perform(global: &Global, command: &Command) -> Result<(), Failure> {
         Command::Config(command) => configuration::perform(command, &options, output),
         Command::Remote(command) => remote::perform(command, &Config::load(&options)?, output).await,
         Command::Doctor => doctor::doctor(&options, output).await,
+        Command::Backup(command) => backup::perform(command, &Config::load(&options)?, output).await,
         Command::Completions { shell } => {
             completions(*shell);
             Ok(())
@@ -115,9 +117,12 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Audit(arguments) => audit::audit(access, arguments, output).await,
         Command::Verify => overview::verify(access, output).await,
         Command::Stats => overview::stats(access, output).await,
-        Command::Run(_) | Command::Remote(_) | Command::Config(_) | Command::Doctor | Command::Completions { .. } => {
-            Err(Failure::new(FAILED, "this command needs no store"))
-        }
+        Command::Run(_)
+        | Command::Backup(_)
+        | Command::Remote(_)
+        | Command::Config(_)
+        | Command::Doctor
+        | Command::Completions { .. } => Err(Failure::new(FAILED, "this command needs no store")),
     }
 }
 

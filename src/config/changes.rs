@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Config;
 
 /// Sections and keys that take effect while running. A collection's `conflict` does so too.
-const RELOADED: [&str; 3] = ["sync.", "log.", "remote.access_token"];
+const RELOADED: [&str; 4] = ["sync.", "backup.", "log.", "remote.access_token"];
 
 /// Keys in reloaded sections that do not: the way to the server is made once.
 const NOT_RELOADED: [&str; 1] = ["sync.overlap"];
@@ -38,6 +38,7 @@ impl Config {
         let overlap = self.sync.overlap;
         self.sync = new.sync;
         self.sync.overlap = overlap;
+        self.backup = new.backup;
         self.log = new.log;
         self.remote.access_token = new.remote.access_token;
         for (name, collection) in &mut self.collections {

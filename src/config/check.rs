@@ -96,6 +96,7 @@ pub(super) fn check_whole(config: &Config, place_of: &dyn Fn(&str) -> String) ->
     let mut check = Check { values: config.flattened(), place_of, problems: Vec::new() };
     check.remote(config);
     check.sync(config);
+    check.backup(config);
     check.rest(config);
     collections::check(config, &mut check);
     check.problems
@@ -182,6 +183,22 @@ impl Check<'_> {
         self.within("sync.listing_interval", sync.listing_interval, SECOND, 7 * DAY);
         let is_never = sync.audit_interval.is_zero();
         self.require(is_never || (MINUTE..=365 * DAY).contains(&sync.audit_interval), "sync.audit_interval");
+    }
+
+    fn backup(&mut self, config: &Config) {
+        let backup = &config.backup;
+        self.within("backup.interval", backup.interval, SECOND, 365 * DAY);
+        self.within("backup.full_interval", backup.full_interval, SECOND, 365 * DAY);
+        self.require((1..=100_000).contains(&backup.keep_last), "backup.keep_last");
+        for (key, count) in [
+            ("backup.keep_hourly", backup.keep_hourly),
+            ("backup.keep_daily", backup.keep_daily),
+            ("backup.keep_weekly", backup.keep_weekly),
+        ] {
+            self.require(count <= 100_000, key);
+        }
+        let is_never = backup.drill_interval.is_zero();
+        self.require(is_never || (MINUTE..=365 * DAY).contains(&backup.drill_interval), "backup.drill_interval");
     }
 
     fn rest(&mut self, config: &Config) {

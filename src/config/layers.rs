@@ -189,18 +189,23 @@ fn profile_file(profile: &str, beside: &Path) -> Result<PathBuf, ConfigError> {
     })
 }
 
+/// The keys that name folders; a relative one in a file counts from that file's.
+const FOLDERS: [(&str, &str); 2] = [("storage", "data_dir"), ("backup", "dir")];
+
 fn read_file(path: &Path, around: &Surroundings) -> Result<Table, ConfigError> {
     let place = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         ConfigError::one(format!("{place}: cannot be read ({error}); name another file with --config"))
     })?;
     let mut table = parse(&text, &place)?;
-    if let Some(ValueKind::Table(storage)) = table.get_mut("storage").map(|value| &mut value.kind)
-        && let Some(ValueKind::String(folder)) = storage.get_mut("data_dir").map(|value| &mut value.kind)
-        && !folder.is_empty()
-    {
-        let from = path.parent().unwrap_or(Path::new(""));
-        *folder = from.join(without_tilde(folder, around)).to_string_lossy().into_owned();
+    for (section, key) in FOLDERS {
+        if let Some(ValueKind::Table(keys)) = table.get_mut(section).map(|value| &mut value.kind)
+            && let Some(ValueKind::String(folder)) = keys.get_mut(key).map(|value| &mut value.kind)
+            && !folder.is_empty()
+        {
+            let from = path.parent().unwrap_or(Path::new(""));
+            *folder = from.join(without_tilde(folder, around)).to_string_lossy().into_owned();
+        }
     }
     Ok(table)
 }
@@ -234,7 +239,7 @@ fn own_variables(around: &Surroundings) -> Table {
         let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let mut value = typed(&path, text);
-        if path == ["storage", "data_dir"] {
+        if FOLDERS.iter().any(|(section, key)| path == [*section, *key]) {
             value = ValueKind::String(without_tilde(text, around).to_string_lossy().into_owned());
         }
         table = merge(&[table, nested(&path, Value::new(Some(&variable_place(name)), value))]);

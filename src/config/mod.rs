@@ -26,8 +26,8 @@ pub use layers::LoadOptions;
 pub use problem::ConfigError;
 pub use schema::{Key, keys};
 pub use settings::{
-    ApiSettings, CollectionSettings, Durability, Level, LogSettings, Mode, RemoteSettings, StorageSettings,
-    SupervisionSettings, SyncSettings,
+    ApiSettings, BackupSettings, CollectionSettings, Durability, Level, LogSettings, Mode, RemoteSettings,
+    StorageSettings, SupervisionSettings, SyncSettings,
 };
 pub use show::Shown;
 pub use watch::ConfigWatch;
@@ -50,6 +50,8 @@ pub struct Config {
     pub sync: SyncSettings,
     /// The store on this device.
     pub storage: StorageSettings,
+    /// Backups of the store.
+    pub backup: BackupSettings,
     /// What is said on standard error.
     pub log: LogSettings,
     /// The local API.

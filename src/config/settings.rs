@@ -110,6 +110,35 @@ pub enum Durability {
     Normal,
 }
 
+/// `[backup]`: backups of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupSettings {
+    /// Whether they are taken without anybody asking.
+    pub enabled: bool,
+    /// The wait between them.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Their folder; empty for the one in the store's.
+    pub dir: PathBuf,
+    /// Whether one may continue the one before it.
+    pub incremental: bool,
+    /// How old a full one may be.
+    #[serde(with = "humantime_serde")]
+    pub full_interval: Duration,
+    /// Of the newest, so many are kept.
+    pub keep_last: usize,
+    /// Of so many hours the newest.
+    pub keep_hourly: usize,
+    /// Of so many days the newest.
+    pub keep_daily: usize,
+    /// Of so many weeks the newest.
+    pub keep_weekly: usize,
+    /// How often the newest is tried; zero means never by itself.
+    #[serde(with = "humantime_serde")]
+    pub drill_interval: Duration,
+}
+
 /// `[log]`: what is said on standard error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

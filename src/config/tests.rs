@@ -306,7 +306,7 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     );
     assert_eq!(
         problem_in("[sinc]\ninterval = '3s'"),
-        "tidelock.toml: unknown key sinc = {…}; did you mean sync? the file knows: remote, sync, storage, log, api, supervision, collections"
+        "tidelock.toml: unknown key sinc = {…}; did you mean sync? the file knows: remote, sync, storage, backup, log, api, supervision, collections"
     );
     assert!(
         problem_in("interval = '3s'")

@@ -3,10 +3,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::{ExposeSecret, SecretString};
+use tidelock_actors::backups::Keep;
 use tidelock_actors::limits::{PAGE_ROWS, READERS};
 use tidelock_actors::model::CollectionRules;
 use tidelock_actors::ports::{Reader, Remote};
 
+use crate::adapters::archive::ArchiveOptions;
 use crate::adapters::nowhere::Nowhere;
 use crate::adapters::sqlite::{SqliteReads, StoreOptions};
 use crate::adapters::supabase::{Chosen, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender, TokenSource};
@@ -23,6 +25,16 @@ pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> Store
         history_keep: config.storage.history_keep,
         history_max_age: config.storage.history_max_age,
     }
+}
+
+/// The backups' part of the configuration.
+pub(super) fn archive_options(config: &Config) -> ArchiveOptions {
+    let (store, backup) = (config.storage.data_dir.clone(), &config.backup);
+    let is_beside = backup.dir.as_os_str().is_empty();
+    let directory = if is_beside { store.join("backups") } else { backup.dir.clone() };
+    let (last, hourly, daily, weekly) = (backup.keep_last, backup.keep_hourly, backup.keep_daily, backup.keep_weekly);
+    let keep = Keep { last, hourly, daily, weekly };
+    ArchiveOptions { store, directory, keep, incremental: backup.incremental, full_interval: backup.full_interval }
 }
 
 /// What the server knows this store by, and which server it is that the store knows.

@@ -10,8 +10,9 @@ use tidelock_actors::model::{Counts, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
-use super::equipment::store_options;
+use super::equipment::{archive_options, store_options};
 use super::{Config, Extras, Tidelock};
+use crate::adapters::archive::FileArchive;
 use crate::adapters::sqlite::{self, SqliteStore};
 
 const ROOM: i64 = 1_000_000;
@@ -83,9 +84,10 @@ async fn h44_a_full_disk_refuses_saves_and_says_so_while_reads_go_on_and_mends_w
     );
     let config = Config::from_toml(&text).unwrap();
     let (store, reads) = sqlite::open(store_options(&config, &config.rules())).unwrap();
+    let archive = FileArchive::new(archive_options(&config), None);
     let pages = Arc::new(AtomicI64::new(ROOM));
     let disk = Box::new(OnADisk { store, pages: pages.clone() });
-    let tidelock = Tidelock::start(config, Extras::default(), disk, reads).unwrap();
+    let tidelock = Tidelock::start(config, Extras::default(), disk, reads, archive).unwrap();
     let save = async |key: &str| tidelock.save("drafts", key, Document::parse(&long(key)).unwrap()).await;
     save("before").await.unwrap();
 

@@ -1,6 +1,7 @@
 //! The host's entry point: cloneable, usable from any executor, never waiting for the network unless asked to.
 
 mod audit;
+mod backups;
 mod equipment;
 #[cfg(test)]
 mod full_disk;
@@ -17,6 +18,7 @@ use futures::future::abortable;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tidelock_actors::backup;
 use tidelock_actors::conflict;
 use tidelock_actors::model::CollectionRules;
 use tidelock_actors::ports::{Ports, Remote, Resolver, Store};
@@ -24,16 +26,18 @@ use tidelock_actors::queue;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync;
 
+use crate::adapters::archive::FileArchive;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::sqlite::{self, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
-use crate::runtime::{Equipment, Parts, Runtime, patience, sync_settings};
+use crate::runtime::{Equipment, Parts, Runtime, backup_times, patience, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
-use equipment::{remote, sender, store_options};
+pub use backups::{BackupTrial, Backups, Exported, RestoredCopy};
+use equipment::{archive_options, remote, sender, store_options};
 pub use inspection::Inspection;
 
 /// A running tidelock. Clones share it; the last one that goes stops it.
@@ -48,6 +52,7 @@ struct Inner {
     parts: Parts,
     reads: SqliteReads,
     remote: Arc<dyn Remote>,
+    archive: FileArchive,
     rules: Arc<[CollectionRules]>,
     config: RwLock<Config>,
     token: Arc<RwLock<Option<SecretString>>>,
@@ -122,11 +127,18 @@ impl Tidelock {
     pub fn open_with(config: Config, extras: Extras) -> Result<Self, Error> {
         config.validate()?;
         let (store, reads) = sqlite::open(store_options(&config, &config.rules()))?;
-        Self::start(config, extras, Box::new(store), reads)
+        let archive = FileArchive::new(archive_options(&config), Some(store.log()));
+        Self::start(config, extras, Box::new(store), reads, archive)
     }
 
     /// Starts the runtime over an opened store.
-    fn start(config: Config, extras: Extras, store: Box<dyn Store>, reads: SqliteReads) -> Result<Self, Error> {
+    fn start(
+        config: Config,
+        extras: Extras,
+        store: Box<dyn Store>,
+        reads: SqliteReads,
+        archive: FileArchive,
+    ) -> Result<Self, Error> {
         let rules: Arc<[CollectionRules]> = config.rules().into();
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
         let remote = match extras.remote {
@@ -136,6 +148,7 @@ impl Tidelock {
         let ports = Ports {
             reader: Arc::new(reads.clone()),
             remote: remote.clone(),
+            archive: Arc::new(archive.clone()),
             clock: Arc::new(SystemClock),
             resolvers: Arc::new(extras.resolvers),
         };
@@ -143,7 +156,7 @@ impl Tidelock {
         let equipment = Equipment { store, ports, config: config.clone(), rules: rules.clone(), seed };
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
-        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, rules, config, token }) })
+        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, archive, rules, config, token }) })
     }
 
     /// Makes this the instance that `global()` gives; the first one stays.
@@ -209,6 +222,8 @@ impl Tidelock {
         parts.queue.ask(queue::Configure { patience: patience(&in_force) }).await?;
         parts.resolver.ask(conflict::Configure(rules.to_vec())).await?;
         parts.sync.ask(sync::Configure { settings: sync_settings(&in_force), rules }).await?;
+        self.inner.archive.configure(archive_options(&in_force));
+        parts.backup.ask(backup::Configure(backup_times(&in_force))).await?;
         if has_another_token {
             self.set_access_token(in_force.remote.access_token.clone());
         }
@@ -227,7 +242,7 @@ impl Tidelock {
         self.inner.runtime.stop().await;
     }
 
-    /// Makes a part panic (`storage`, `queue`, `conflict` or `sync`), to see that nothing is lost by it.
+    /// Makes a part panic (`storage`, `queue`, `conflict`, `sync` or `backup`), to see that nothing is lost by it.
     #[doc(hidden)]
     pub async fn drill(&self, part: &str) -> Result<(), Error> {
         let parts = &self.inner.parts;
@@ -236,6 +251,7 @@ impl Tidelock {
             "queue" => parts.queue.ask(Crash).await,
             "conflict" => parts.resolver.ask(Crash).await,
             "sync" => parts.sync.ask(Crash).await,
+            "backup" => parts.backup.ask(Crash).await,
             other => return Err(Error::Invalid(format!("unknown part {other:?}"))),
         };
         // The part panics at this message, so it cannot answer it.

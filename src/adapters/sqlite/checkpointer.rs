@@ -1,58 +1,233 @@
 //! Moves the log into the database beside the writer, so that no commit waits for it. The writer's own
-//! checkpoint, at a much longer log, only has to move what came while this one was at work.
+//! checkpoint, at a much longer log, only has to move what came while this one was at work. Where the log is kept for
+//! backups, it is copied first.
 
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::keeper::{Cut, KeepError, Keeper};
+use super::open::{BUSY_TIMEOUT, OpenError, reader};
+use super::spool::Spool;
+use super::wal::LogPosition;
+
 /// Rows that change between two runs.
 const ROWS: u64 = 2_000;
+/// Frames of a log that is kept, after which the writer stands still for a moment so that it can begin anew.
+const LOG_FRAMES: u64 = 8_000;
+/// How long the writer stands still at the most.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
+/// What the thread is asked for.
+enum Request {
+    /// There is something to move.
+    Move,
+    /// The same, and the writer waits until it is done.
+    CatchUp(SyncSender<()>),
+    /// Keep the log from now on.
+    Begin(SyncSender<Result<LogPosition, String>>),
+    /// Give what was kept, if it was.
+    Cut(SyncSender<Option<Cut>>),
+}
 
 /// The thread, as long as there is a writer.
 pub(super) struct Checkpointer {
-    hint: Option<SyncSender<()>>,
+    requests: Option<Arc<SyncSender<Request>>>,
     thread: Option<JoinHandle<()>>,
     changes: u64,
+    shared: Arc<Shared>,
+}
+
+/// What the writer and the thread tell each other.
+#[derive(Default)]
+struct Shared {
+    /// Whether the log is kept.
+    is_kept: AtomicBool,
+    /// Whether it has grown so long that the writer should stand still.
+    is_long: AtomicBool,
+}
+
+/// Speaks to the thread for those who make backups.
+#[derive(Clone)]
+pub(crate) struct Log {
+    requests: Weak<SyncSender<Request>>,
+}
+
+impl Log {
+    /// Keeps the log from its beginning on, and tells which one it is.
+    pub(crate) fn begin(&self) -> Result<LogPosition, String> {
+        self.ask(Request::Begin).unwrap_or_else(|| Err("the store is closed".to_owned()))
+    }
+
+    /// What was committed since the last cut; nothing where that is not known.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        self.ask(Request::Cut).flatten()
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
+        let (give, answer) = sync_channel(1);
+        self.requests.upgrade()?.send(request(give)).ok()?;
+        answer.recv().ok()
+    }
 }
 
 impl Checkpointer {
-    /// Starts the thread on a connection of its own.
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
-        let (hint, hinted) = sync_channel(1);
+    /// Starts the thread on a connection of its own. What goes through the log is kept in `spool`, if that is there.
+    pub(super) fn start(connection: Connection, database: PathBuf, spool: PathBuf) -> Result<Self, OpenError> {
+        let (requests, asked) = sync_channel(1);
+        let shared = Arc::new(Shared::default());
+        let mut mover = Mover { connection, database, spool, keeper: None, shared: shared.clone() };
+        mover.resume();
         let thread = std::thread::Builder::new().name("tidelock-log".to_owned());
-        let thread = thread.spawn(move || work(&connection, &hinted))?;
-        Ok(Self { hint: Some(hint), thread: Some(thread), changes: 0 })
+        let thread = thread.spawn(move || mover.work(&asked));
+        let thread = thread.map_err(|source| OpenError::Files { path: PathBuf::from("tidelock-log"), source })?;
+        Ok(Self { requests: Some(Arc::new(requests)), thread: Some(thread), changes: 0, shared })
     }
 
-    /// Looks at how much was written in all since the writer was opened, and never waits.
+    /// Looks at how much was written in all since the writer was opened, and waits only where the log has grown long.
     pub(super) fn note(&mut self, changes: u64) {
+        let Some(requests) = &self.requests else { return };
+        if self.shared.is_long.swap(false, Ordering::Relaxed) {
+            let (give, done) = sync_channel(1);
+            if requests.send(Request::CatchUp(give)).is_ok() && done.recv_timeout(STANDSTILL).is_err() {
+                tracing::debug!("the log could not begin anew in time; it goes on growing");
+            }
+        }
         if changes.wrapping_sub(self.changes) < ROWS {
             return;
         }
         self.changes = changes;
-        if let Some(hint) = &self.hint {
-            // One hint is as good as two, and without the thread the writer moves the log itself.
-            let _ = hint.try_send(());
-        }
+        // One hint is as good as two, and without the thread the writer moves the log itself.
+        let _ = requests.try_send(Request::Move);
+    }
+
+    /// Whether the log is kept: then nobody else may begin it anew.
+    pub(super) fn keeps_log(&self) -> bool {
+        self.shared.is_kept.load(Ordering::Relaxed)
+    }
+
+    /// For those who make backups.
+    pub(super) fn log(&self) -> Log {
+        Log { requests: self.requests.as_ref().map(Arc::downgrade).unwrap_or_default() }
     }
 }
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        self.hint = None;
+        self.requests = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn work(connection: &Connection, hinted: &Receiver<()>) {
-    while hinted.recv().is_ok() {
-        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            tracing::warn!(%error, "the log could not be moved into the database; the writer will try again");
+/// The thread's own.
+struct Mover {
+    connection: Connection,
+    database: PathBuf,
+    spool: PathBuf,
+    keeper: Option<Keeper>,
+    shared: Arc<Shared>,
+}
+
+impl Mover {
+    fn work(mut self, asked: &Receiver<Request>) {
+        while let Ok(request) = asked.recv() {
+            match request {
+                Request::Move => self.move_log(),
+                Request::CatchUp(done) => {
+                    self.move_log();
+                    let _ = done.send(());
+                }
+                Request::Begin(answer) => {
+                    let begun = self.begin().inspect_err(|error| self.give_up(error));
+                    let _ = answer.send(begun.map_err(|error| error.to_string()));
+                }
+                Request::Cut(answer) => {
+                    let _ = answer.send(self.kept(Keeper::cut));
+                }
+            }
         }
     }
+
+    fn move_log(&mut self) {
+        self.kept(Keeper::advance);
+        let moved = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        match moved {
+            Ok((frames, moved)) if frames == moved => {
+                self.kept(|keeper| keeper.release(frames.unsigned_abs()));
+            }
+            Ok((frames, _)) => {
+                let is_long = self.keeper.is_some() && frames.unsigned_abs() > LOG_FRAMES;
+                self.shared.is_long.store(is_long, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the log could not be moved into the database; the writer will try again");
+            }
+        }
+    }
+
+    /// Does something with the log that is kept. If that fails it is kept no more, and the next backup is a full one.
+    fn kept<T>(&mut self, work: impl FnOnce(&mut Keeper) -> Result<T, KeepError>) -> Option<T> {
+        match work(self.keeper.as_mut()?) {
+            Ok(done) => Some(done),
+            Err(error) => {
+                self.give_up(&error);
+                None
+            }
+        }
+    }
+
+    fn resume(&mut self) {
+        if !self.spool.exists() {
+            return;
+        }
+        let resumed = readers(&self.database).and_then(|readers| Keeper::resume(&self.database, &self.spool, readers));
+        match resumed {
+            Ok(keeper) => self.keep(keeper),
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    fn begin(&mut self) -> Result<LogPosition, KeepError> {
+        self.keeper = None;
+        // A log has a beginning once something else than before was written into it.
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        let write = "INSERT OR REPLACE INTO tl_meta (name, value) VALUES ('log kept since', hex(randomblob(8)))";
+        let written = self.connection.execute(write, []);
+        self.connection.busy_handler(None)?;
+        written?;
+        let keeper = Keeper::begin(&self.database, &self.spool, readers(&self.database)?)?;
+        let position = keeper.position().ok_or_else(|| KeepError::Interrupted("the log is empty".to_owned()))?;
+        self.keep(keeper);
+        Ok(LogPosition { offset: 0, ..position })
+    }
+
+    fn keep(&mut self, keeper: Keeper) {
+        self.keeper = Some(keeper);
+        self.shared.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    fn give_up(&mut self, error: &KeepError) {
+        tracing::info!(%error, "the log is not kept any more; the next backup is a full one");
+        self.keeper = None;
+        self.shared.is_kept.store(false, Ordering::Relaxed);
+        if let Err(error) = Spool::end(&self.spool) {
+            tracing::warn!(%error, "what was copied from the log could not be removed");
+        }
+    }
+}
+
+fn readers(database: &Path) -> Result<[Connection; 2], KeepError> {
+    let open = || reader(database).map_err(|error| KeepError::Interrupted(error.to_string()));
+    Ok([open()?, open()?])
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ mod audit;
 mod batch;
 mod checkpointer;
 mod collections;
+mod copy;
 mod counters;
 mod faults;
 mod history;
 mod identity;
+mod keeper;
 mod list;
 mod listing;
 mod local;
@@ -28,24 +30,31 @@ mod records;
 mod resolve;
 mod schema;
 mod settle;
+mod spool;
 mod statements;
 mod together;
 mod verify;
 mod views;
+mod wal;
 mod withdraw;
 mod writer;
 
 pub use answers::{
     ConflictCause, ConflictState, ConflictView, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
 };
+pub(crate) use checkpointer::Log;
+pub(crate) use copy::{Contents, Replay, check, contents_of, copy, uproot};
 pub use identity::Identity;
+pub(crate) use keeper::{Cut, joined};
 pub use list::{Condition, ListQuery, Listed, Operator};
 pub use lock::is_owned;
 pub use open::{Durability, OpenError, StoreOptions, open};
 pub use operations::OperationState;
 pub use pool::Answer;
 pub use reads::SqliteReads;
+pub use wal::LogPosition;
 pub use writer::SqliteStore;
+pub(crate) use writer::file as database;
 
 #[cfg(test)]
 mod workload;

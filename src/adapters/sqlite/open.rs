@@ -1,9 +1,10 @@
 //! Opening a store: its directory, its lock, its file, and the connections to it.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tidelock_actors::model::CollectionRules;
 use tidelock_actors::ports::StoreError;
@@ -16,6 +17,7 @@ use super::reads::SqliteReads;
 use super::writer::{SqliteStore, file};
 use super::{identity, listing, schema};
 pub use crate::config::Durability;
+use crate::private::private_directory;
 
 /// How long a connection waits for a lock that another one holds for a moment.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +32,9 @@ const LOG_PAGES: i32 = 4_000;
 const LOG_BYTES: i64 = 16 * 1024 * 1024;
 /// Prepared statements a connection keeps.
 const STATEMENTS: usize = 128;
+
+/// The folder of what was copied from the log for the next backup.
+const SPOOL: &str = "log";
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -105,12 +110,12 @@ pub fn open(options: StoreOptions) -> Result<(SqliteStore, SqliteReads), OpenErr
     let lock = OwnerLock::take(&directory)?;
     let path = file(&directory);
     let mut connection = writer(&path, durability)?;
+    // Before anything is written: what an earlier run has left in the log is kept as well.
+    let checkpointer = Checkpointer::start(log_mover(&path)?, path.clone(), directory.join(SPOOL))?;
     schema::migrate(&mut connection)?;
-    identity::prepare(&connection)?;
+    identity::prepare(&connection, &path)?;
     let age_ms = i64::try_from(history_max_age.as_millis()).unwrap_or(i64::MAX);
     let retention = Retention { versions: history_keep, age_ms };
-    let checkpointer = Checkpointer::start(log_mover(&path)?);
-    let checkpointer = checkpointer.map_err(|source| OpenError::Files { path: directory.clone(), source })?;
     let store = SqliteStore::new(connection, checkpointer, collections.clone(), retention, lock)?;
     let connections = (0..readers.max(1)).map(|_| reader(&path)).collect::<Result<Vec<_>, _>>()?;
     let reads = SqliteReads::new(connections, directory, collections)?;
@@ -118,11 +123,7 @@ pub fn open(options: StoreOptions) -> Result<(SqliteStore, SqliteReads), OpenErr
 }
 
 fn make_directory(directory: &Path) -> Result<(), OpenError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory).map_err(|source| OpenError::Files { path: directory.to_owned(), source })
+    private_directory(directory).map_err(|source| OpenError::Files { path: directory.to_owned(), source })
 }
 
 /// The connection that writes.
@@ -151,7 +152,14 @@ fn log_mover(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_handler(None)?;
     connection.pragma_update_and_check(None, "mmap_size", 0, |_| Ok(()))?;
+    keep_log_on_close(&connection)?;
     Ok(connection)
+}
+
+/// Whoever closes last leaves the log as it is: whether it may go is for the store to say.
+fn keep_log_on_close(connection: &Connection) -> Result<(), OpenError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(())
 }
 
 /// A connection that only reads.
@@ -166,6 +174,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
 /// The database is not mapped into memory: what is mapped counts as resident, and the system caches it anyway.
 fn prepare(connection: &Connection, cache_kib: i32) -> Result<(), OpenError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    keep_log_on_close(connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update_and_check(None, "mmap_size", 0, |_| Ok(()))?;

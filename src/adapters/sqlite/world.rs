@@ -22,7 +22,7 @@ pub(super) struct World {
     pub(super) store: SqliteStore,
     pub(super) reads: SqliteReads,
     pub(super) directory: TempDir,
-    now_ms: i64,
+    pub(super) now_ms: i64,
 }
 
 pub(super) fn rules(name: &str, after: &[&str], direction: Direction) -> CollectionRules {

@@ -8,7 +8,7 @@ use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
 use super::batch::{Batch, Pending};
-use super::checkpointer::Checkpointer;
+use super::checkpointer::{Checkpointer, Log};
 use super::collections::Collections;
 use super::counters::{self, Counters};
 use super::faults::Failure;
@@ -112,8 +112,17 @@ impl SqliteStore {
         })
     }
 
-    /// Moves the log into the database where no reader is in the way, and never waits for one.
+    /// For those who make backups.
+    pub(crate) fn log(&self) -> Log {
+        self.checkpointer.log()
+    }
+
+    /// Moves the log into the database where no reader is in the way, and never waits for one. A log that is kept begins
+    /// anew only when it has been copied.
     fn truncate_log(&self) -> Result<(), Failure> {
+        if self.checkpointer.keeps_log() {
+            return Ok(());
+        }
         self.connection.busy_handler(None)?;
         let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
         self.connection.busy_timeout(super::open::BUSY_TIMEOUT)?;
@@ -169,7 +178,7 @@ impl Drop for SqliteStore {
 pub(super) const FILE: &str = "tidelock.db";
 
 /// Where the database of a store is.
-pub(super) fn file(directory: &std::path::Path) -> PathBuf {
+pub(crate) fn file(directory: &std::path::Path) -> PathBuf {
     directory.join(FILE)
 }
 

@@ -1,0 +1,173 @@
+//! When backups are taken and tried. It never blocks a writer and never touches a file: that is the archive's. Its
+//! decisions are in `machine::backup_times` and `machine::retention`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::watch;
+
+use crate::backups::{ArchiveError, Reason, Standing, Taken};
+use crate::deferred::Deferred;
+use crate::limits::ACTOR_MAILBOX;
+use crate::machine::backup_times::{BackupTimes, Input, Task, Times};
+use crate::ports::{Archive, Clock};
+use crate::supervisor::{Crash, Stop};
+
+/// Asks for a backup now, whether something has changed or not.
+#[derive(Message)]
+#[rtype(result = "Result<Taken, ArchiveError>")]
+pub struct TakeBackup(pub Reason);
+
+/// Takes over changed settings.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Configure(pub Times);
+
+/// What the world is told about backups.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BackupStatus {
+    /// When the newest one was taken, milliseconds since 1970.
+    pub taken_ms: Option<i64>,
+    /// What went wrong last, until one is taken and tried well.
+    pub last_error: Option<String>,
+}
+
+/// The actor.
+pub struct BackupTimer {
+    times: BackupTimes,
+    archive: Arc<dyn Archive>,
+    status: watch::Sender<BackupStatus>,
+    wake_up: Option<SpawnHandle>,
+}
+
+impl BackupTimer {
+    /// Goes on where the archive stands.
+    pub fn new(
+        times: Times,
+        archive: Arc<dyn Archive>,
+        clock: &dyn Clock,
+        status: watch::Sender<BackupStatus>,
+        standing: Standing,
+        seed: u64,
+    ) -> Self {
+        let ago = |ms: Option<i64>| {
+            ms.map_or(Duration::ZERO, |ms| {
+                Duration::from_millis(u64::try_from(clock.now_ms() - ms).unwrap_or_default())
+            })
+        };
+        let taken_ago = ago(standing.taken_ms.or(standing.since_ms));
+        let drilled_ago = ago(standing.drilled_ms.or(standing.since_ms));
+        status.send_modify(|status| status.taken_ms = standing.taken_ms);
+        let times = BackupTimes::new(times, taken_ago, drilled_ago, now(), seed);
+        Self { times, archive, status, wake_up: None }
+    }
+
+    fn step(&mut self, input: Input, context: &mut Context<Self>) {
+        if let Some(task) = self.times.handle(input, now()) {
+            self.perform(task, context);
+        }
+        self.rearm(context);
+    }
+
+    fn perform(&mut self, task: Task, context: &mut Context<Self>) {
+        let archive = self.archive.clone();
+        let work = async move {
+            match task {
+                Task::Backup => archive.take(Reason::Periodic).await.map(|taken| taken.map(|taken| taken.taken_ms)),
+                Task::Drill => archive.drill().await.map(|()| None),
+            }
+        };
+        let ended = work.into_actor(self).map(move |ended, timer, context| {
+            timer.note(&ended);
+            timer.step(Input::Ended { task, is_done: ended.is_ok() }, context);
+        });
+        context.spawn(ended);
+    }
+
+    fn note(&self, ended: &Result<Option<i64>, ArchiveError>) {
+        if let Err(error) = ended {
+            tracing::warn!(%error, "a backup failed; it is tried again");
+        }
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            status.last_error = ended.as_ref().err().map(ToString::to_string);
+            status.taken_ms = ended.as_ref().ok().copied().flatten().or(status.taken_ms);
+            *status != before
+        });
+    }
+
+    /// One timer, at the machine's deadline.
+    fn rearm(&mut self, context: &mut Context<Self>) {
+        if let Some(old) = self.wake_up.take() {
+            context.cancel_future(old);
+        }
+        if let Some((due, _)) = self.times.deadline() {
+            let pause = due.saturating_duration_since(now()).max(Duration::from_millis(1));
+            self.wake_up = Some(context.run_later(pause, |timer, context| timer.step(Input::Woken, context)));
+        }
+    }
+}
+
+/// The runtime's clock, so that tests may stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Actor for BackupTimer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(ACTOR_MAILBOX);
+        self.step(Input::Woken, context);
+    }
+}
+
+impl Supervised for BackupTimer {
+    fn restarting(&mut self, context: &mut Self::Context) {
+        self.wake_up = None;
+        self.step(Input::Restarted, context);
+    }
+}
+
+impl Handler<TakeBackup> for BackupTimer {
+    type Result = Deferred<Result<Taken, ArchiveError>>;
+
+    fn handle(&mut self, TakeBackup(reason): TakeBackup, context: &mut Self::Context) -> Self::Result {
+        let (answer, archive) = (Deferred::default(), self.archive.clone());
+        let given: Self::Result = answer.clone();
+        let work = async move { archive.take(reason).await };
+        let ended = work.into_actor(self).map(move |ended, timer, _| {
+            timer.note(&ended.as_ref().map(|taken| taken.as_ref().map(|taken| taken.taken_ms)).map_err(Clone::clone));
+            let nothing = || ArchiveError::Failed("the archive took no backup".to_owned());
+            answer.give(ended.and_then(|taken| taken.ok_or_else(nothing)));
+        });
+        context.spawn(ended);
+        given
+    }
+}
+
+impl Handler<Configure> for BackupTimer {
+    type Result = ();
+
+    fn handle(&mut self, Configure(times): Configure, context: &mut Self::Context) {
+        self.step(Input::Configured(times), context);
+    }
+}
+
+impl Handler<Stop> for BackupTimer {
+    type Result = ();
+
+    /// A backup in the middle is left to the archive: its file gets its name only when it is whole.
+    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
+        context.stop();
+    }
+}
+
+impl Handler<Crash> for BackupTimer {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("asked to crash");
+    }
+}

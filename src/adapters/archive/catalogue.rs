@@ -1,0 +1,156 @@
+//! Which backups there are: their files in one folder, each with its manifest, and which of them have been tried.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidelock_actors::backups::ArchiveError;
+
+use super::container::{self, UNFINISHED};
+use super::faults::{damaged, io};
+use super::manifest::{Kind, Manifest};
+use crate::private::private;
+
+/// How the names of backups end.
+pub(super) const EXTENSION: &str = "tidelock";
+/// The file that says which of them have been tried.
+const TRIED: &str = "tried.json";
+
+/// After how long what is not finished never will be.
+const UNFINISHED_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// A backup in the folder.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// The backups of a folder, oldest first, and the files that look like some and are none.
+#[derive(Debug, Default)]
+pub(super) struct Catalogue {
+    /// The backups.
+    pub entries: Vec<Entry>,
+    /// What cannot be read, each with its fault.
+    pub damaged: Vec<(PathBuf, ArchiveError)>,
+}
+
+impl Catalogue {
+    /// Reads the manifests of all files. A folder that is not there has none.
+    pub(super) fn read(directory: &Path) -> Result<Self, ArchiveError> {
+        let mut catalogue = Self::default();
+        for path in files(directory)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == EXTENSION)) {
+            match container::open(&path) {
+                Ok(backup) => {
+                    catalogue.entries.push(Entry { path, manifest: backup.manifest, bytes: backup.bytes });
+                }
+                Err(error) => catalogue.damaged.push((path, error)),
+            }
+        }
+        catalogue.entries.sort_by_key(|entry| entry.manifest.timestamp);
+        Ok(catalogue)
+    }
+
+    /// The newest one.
+    pub(super) fn newest(&self) -> Option<&Entry> {
+        self.entries.last()
+    }
+
+    /// One by its name.
+    pub(super) fn find(&self, id: &str) -> Result<&Entry, ArchiveError> {
+        if let Some(entry) = self.entries.iter().find(|entry| entry.manifest.id == id) {
+            return Ok(entry);
+        }
+        let is_named = |path: &Path| path.file_stem().is_some_and(|stem| stem == id);
+        match self.damaged.iter().find(|(path, _)| is_named(path)) {
+            Some((_, error)) => Err(error.clone()),
+            None => Err(ArchiveError::Unknown(format!("there is no backup {id:?}"))),
+        }
+    }
+
+    /// The backups that it takes to restore one: the full one first, then what continues it.
+    pub(super) fn chain(&self, entry: &Entry) -> Result<Vec<&Entry>, ArchiveError> {
+        let by_digest: BTreeMap<&str, &Entry> =
+            self.entries.iter().map(|entry| (entry.manifest.digest.as_str(), entry)).collect();
+        let Manifest { id, .. } = &entry.manifest;
+        let mut chain = vec![self.find(id)?];
+        while let Some(after) = chain.last().and_then(|last| last.manifest.after.as_deref()) {
+            let before = by_digest.get(after).filter(|_| chain.len() <= self.entries.len());
+            let missing = || damaged(&entry.path, "it continues a backup that is not there any more");
+            chain.push(before.ok_or_else(missing)?);
+        }
+        chain.reverse();
+        match chain[0].manifest.kind {
+            Kind::Full => Ok(chain),
+            Kind::Log => Err(damaged(&entry.path, "it continues no full backup")),
+        }
+    }
+
+    /// The backup from which the state at a moment can be had: the first one taken after it that continues one taken
+    /// before, or the last one before.
+    pub(super) fn at(&self, moment: Timestamp) -> Result<&Entry, ArchiveError> {
+        let before = self.entries.iter().rposition(|entry| entry.manifest.timestamp <= moment);
+        let Some(before) = before else {
+            let oldest = self.entries.first().map_or("there is none".to_owned(), |entry| {
+                format!("the oldest one is of {}", entry.manifest.timestamp)
+            });
+            return Err(ArchiveError::Unknown(format!("no backup reaches back to {moment}; {oldest}")));
+        };
+        let continues = |entry: &&Entry| entry.manifest.after.as_ref() == Some(&self.entries[before].manifest.digest);
+        Ok(self.entries[before..].iter().find(continues).unwrap_or(&self.entries[before]))
+    }
+}
+
+/// When each backup was last tried and found good, by digest.
+pub(super) type Tried = BTreeMap<String, Timestamp>;
+
+/// Reads it; what cannot be read has not been tried.
+pub(super) fn tried(directory: &Path) -> Tried {
+    let text = std::fs::read(directory.join(TRIED)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Notes that a backup is good, or that it is not, and forgets those that are gone.
+pub(super) fn note(directory: &Path, digest: &str, good: bool, catalogue: &Catalogue) -> Result<(), ArchiveError> {
+    let mut tried = tried(directory);
+    tried.remove(digest);
+    tried.extend(good.then(|| (digest.to_owned(), Timestamp::now())));
+    tried.retain(|known, _| catalogue.entries.iter().any(|entry| entry.manifest.digest == *known));
+    let unfinished = directory.join(format!("{UNFINISHED}{TRIED}"));
+    let text = serde_json::to_vec(&tried).unwrap_or_default();
+    let written = private(OpenOptions::new().write(true).create(true).truncate(true))
+        .open(&unfinished)
+        .and_then(|mut file| file.write_all(&text))
+        .and_then(|()| std::fs::rename(&unfinished, directory.join(TRIED)));
+    written.map_err(io)
+}
+
+/// Removes what was begun long ago and never finished. What is being written is younger.
+pub(super) fn sweep(directory: &Path) -> Result<(), ArchiveError> {
+    let is_unfinished = |path: &Path| {
+        let is_old = path
+            .metadata()
+            .and_then(|file| file.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > UNFINISHED_AGE));
+        is_old && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
+    };
+    for path in files(directory)?.into_iter().filter(|path| is_unfinished(path)) {
+        std::fs::remove_file(path).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn files(directory: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
+    match std::fs::read_dir(directory) {
+        Ok(files) => files.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().map_err(io),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(io(error)),
+    }
+}

@@ -1,0 +1,207 @@
+//! Taking a backup: what has changed since the newest one where that can be known, everything otherwise.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidelock_actors::backups::{ArchiveError, Keep, Reason, Taken};
+use tidelock_actors::machine::retention::kept;
+
+use super::catalogue::{self, Catalogue, EXTENSION, Entry};
+use super::faults::io;
+use super::manifest::{FORMAT, Kind, Manifest};
+use super::{ArchiveOptions, FileArchive, container, scratch};
+use crate::adapters::sqlite::{self, Contents, Cut, LogPosition};
+use crate::private::private_directory;
+
+/// What is left free on the disk, whatever a backup needs.
+const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+/// What a chain may grow to beyond its full backup's size before another full one begins the next.
+const CHAIN_BYTES: u64 = 64 * 1024 * 1024;
+/// Backups in a chain: each of them is read to restore the last.
+const CHAIN_LENGTH: usize = 1_000;
+
+impl FileArchive {
+    /// Takes a backup, and removes those that need not be kept any more.
+    pub(super) fn create(&self, reason: Reason) -> Result<Option<Taken>, ArchiveError> {
+        let options = self.options();
+        private_directory(&options.directory).map_err(io)?;
+        catalogue::sweep(&options.directory)?;
+        let known = Catalogue::read(&options.directory)?;
+        let now = sqlite::contents_of(&options.store)?;
+        let is_same = |entry: &Entry| {
+            let Manifest { client_id, stamp, counts, .. } = &entry.manifest;
+            (client_id, *stamp) == (&now.identity.client_id, now.stamp.0)
+                && now.counts.iter().all(|(name, counts_now)| counts.get(&**name) == Some(counts_now))
+        };
+        if reason == Reason::Periodic && known.newest().is_some_and(is_same) {
+            return Ok(None);
+        }
+        let continued = match self.continued(&options, &known) {
+            Some((newest, cut)) => Some(write_log(&options, reason, newest, &cut, &now)?),
+            None => None,
+        };
+        let taken = match continued {
+            Some(taken) if !is_due(&options, &known) => taken,
+            // The log of the old chain reaches to where the new one begins.
+            Some(_) | None => self.write_full(&options, reason)?,
+        };
+        prune(&options, options.keep)?;
+        Ok(Some(taken))
+    }
+
+    /// The newest backup with what was committed since, if nothing is missing between.
+    fn continued<'a>(&self, options: &ArchiveOptions, known: &'a Catalogue) -> Option<(&'a Entry, Cut)> {
+        let newest = known.newest().filter(|_| options.incremental)?;
+        known.chain(newest).ok()?;
+        let ended = newest.manifest.log?;
+        let cut = self.inner.log.as_ref()?.cut()?;
+        Some((newest, sqlite::joined(cut, ended)?))
+    }
+
+    fn write_full(&self, options: &ArchiveOptions, reason: Reason) -> Result<Taken, ArchiveError> {
+        let began = Timestamp::now();
+        let database = sqlite::database(&options.store);
+        let size = database.metadata().map_err(io)?.len();
+        // The copy, and what zstd makes of it: rarely more than half.
+        make_room(options, size + size / 2)?;
+        let log = self.begin_log(options);
+        let copy = scratch(&options.directory)?;
+        let contents = sqlite::copy(&database, &copy)?;
+        let id = name(began, Kind::Full);
+        let manifest = |plain_bytes| manifest(&id, Kind::Full, reason, began, &contents, plain_bytes, log);
+        write(&options.directory, &id, |sink| pour(File::open(&copy).map_err(io)?, sink), manifest)
+    }
+
+    /// From here on the log is kept, so that the next backup can continue this one.
+    fn begin_log(&self, options: &ArchiveOptions) -> Option<LogPosition> {
+        let log = self.inner.log.as_ref().filter(|_| options.incremental)?;
+        let begun = log.begin();
+        begun.inspect_err(|error| tracing::warn!(%error, "the log cannot be kept; backups are full ones")).ok()
+    }
+}
+
+/// Whether the newest chain is so long or old that the next one should begin.
+fn is_due(options: &ArchiveOptions, known: &Catalogue) -> bool {
+    let chain = known.newest().and_then(|newest| known.chain(newest).ok()).unwrap_or_default();
+    let [base, logs @ ..] = chain.as_slice() else { return true };
+    let log_bytes: u64 = logs.iter().map(|entry| entry.manifest.plain_bytes).sum();
+    let age = Duration::try_from(Timestamp::now().duration_since(base.manifest.timestamp)).unwrap_or_default();
+    logs.len() >= CHAIN_LENGTH || log_bytes > base.manifest.plain_bytes.max(CHAIN_BYTES) || age >= options.full_interval
+}
+
+fn write_log(
+    options: &ArchiveOptions,
+    reason: Reason,
+    newest: &Entry,
+    cut: &Cut,
+    contents: &Contents,
+) -> Result<Taken, ArchiveError> {
+    let began = Timestamp::now();
+    let sizes = cut.parts.iter().map(|part| Ok(part.metadata()?.len()));
+    make_room(options, sizes.sum::<std::io::Result<u64>>().map_err(io)?)?;
+    let id = name(began, Kind::Log);
+    let payload = |sink: &mut dyn Write| {
+        cut.parts.iter().try_fold(0, |bytes, part| Ok(bytes + pour(File::open(part).map_err(io)?, sink)?))
+    };
+    let manifest = |plain_bytes| {
+        let own = manifest(&id, Kind::Log, reason, began, contents, plain_bytes, Some(cut.position));
+        let (after, base) = (Some(newest.manifest.digest.clone()), newest.manifest.base.clone());
+        Manifest { after, base, ..own }
+    };
+    let taken = write(&options.directory, &id, payload, manifest)?;
+    // It is in a backup now; what a crash leaves of it is recognised by where it ends.
+    cut.parts.iter().try_for_each(std::fs::remove_file).map_err(io)?;
+    Ok(taken)
+}
+
+fn write(
+    directory: &Path,
+    id: &str,
+    payload: impl FnOnce(&mut dyn Write) -> Result<u64, ArchiveError>,
+    manifest: impl FnOnce(u64) -> Manifest,
+) -> Result<Taken, ArchiveError> {
+    let (manifest, bytes) = container::write(&file_of(directory, id), payload, manifest)?;
+    Ok(Taken { id: manifest.id, taken_ms: manifest.timestamp.as_millisecond(), bytes })
+}
+
+/// The file of a backup.
+pub(super) fn file_of(directory: &Path, id: &str) -> PathBuf {
+    directory.join(format!("{id}.{EXTENSION}"))
+}
+
+fn pour(mut from: impl Read, sink: &mut dyn Write) -> Result<u64, ArchiveError> {
+    std::io::copy(&mut from, sink).map_err(io)
+}
+
+/// A name that sorts by time.
+pub(super) fn name(began: Timestamp, kind: Kind) -> String {
+    let kind = match kind {
+        Kind::Full => "full",
+        Kind::Log => "log",
+    };
+    format!("{}-{kind}", began.strftime("%Y%m%dT%H%M%S.%3fZ"))
+}
+
+/// What a backup that begins a chain says of itself.
+pub(super) fn manifest(
+    id: &str,
+    kind: Kind,
+    reason: Reason,
+    began: Timestamp,
+    contents: &Contents,
+    plain_bytes: u64,
+    log: Option<LogPosition>,
+) -> Manifest {
+    let counts = contents.counts.iter().map(|(name, counts)| (name.to_string(), *counts)).collect();
+    Manifest {
+        format: FORMAT,
+        id: id.to_owned(),
+        kind,
+        reason,
+        began,
+        timestamp: Timestamp::now(),
+        after: None,
+        base: id.to_owned(),
+        client_id: contents.identity.client_id.clone(),
+        epoch: contents.identity.epoch.clone(),
+        schema: contents.schema,
+        stamp: contents.stamp.0,
+        checkpoints: contents.checkpoints.clone(),
+        counts,
+        plain_bytes,
+        log,
+        digest: String::new(),
+    }
+}
+
+/// Makes sure that so many bytes can be written: first what need not be kept goes, then it is refused.
+fn make_room(options: &ArchiveOptions, needed: u64) -> Result<(), ArchiveError> {
+    let free = || fs4::available_space(&options.directory).map_err(io);
+    if free()? >= needed + RESERVE_BYTES {
+        return Ok(());
+    }
+    prune(options, options.keep)?;
+    let free = free()?;
+    if free >= needed + RESERVE_BYTES {
+        return Ok(());
+    }
+    let directory = options.directory.display();
+    let words = format!("a backup needs about {needed} bytes in {directory}, where {free} are free");
+    Err(ArchiveError::NoRoom(words))
+}
+
+/// Removes the backups that need not be kept, newest first: what a crash leaves of a chain is still one.
+fn prune(options: &ArchiveOptions, keep: Keep) -> Result<(), ArchiveError> {
+    let catalogue = Catalogue::read(&options.directory)?;
+    let taken: Vec<i64> = catalogue.entries.iter().map(|entry| entry.manifest.timestamp.as_millisecond()).collect();
+    let wanted = kept(&taken, Keep { last: keep.last.max(1), ..keep });
+    let chains = wanted.into_iter().filter_map(|at| catalogue.chain(&catalogue.entries[at]).ok());
+    let needed: std::collections::BTreeSet<&PathBuf> = chains.flatten().map(|entry| &entry.path).collect();
+    for entry in catalogue.entries.iter().rev().filter(|entry| !needed.contains(&entry.path)) {
+        std::fs::remove_file(&entry.path).map_err(io)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Backups as files in one folder: the `Archive` port, and what the handle asks of it.
+//!
+//! A chain of backups begins with a full one, a copy of the database; each further one holds what went through the
+//! database's log since the one before. So a backup costs what has changed, and every commit between can be restored.
+//! `container` is the form of a file, `catalogue` the folder, `rebuild` the way back.
+
+mod catalogue;
+mod container;
+mod create;
+mod faults;
+mod manifest;
+mod rebuild;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tidelock_actors::backups::{ArchiveError, Keep, Reason, Standing, Taken};
+use tidelock_actors::ports::Archive;
+
+pub use self::manifest::{Kind, Manifest};
+use crate::adapters::sqlite::Log;
+use catalogue::{Catalogue, Entry};
+pub use rebuild::Point;
+pub(crate) use rebuild::Rebuilt;
+
+/// How backups are kept.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    /// The store's folder.
+    pub store: PathBuf,
+    /// The backups' folder.
+    pub directory: PathBuf,
+    /// How many are kept.
+    pub keep: Keep,
+    /// Whether a backup may continue the one before it.
+    pub incremental: bool,
+    /// After how long one is full all the same.
+    pub full_interval: std::time::Duration,
+}
+
+/// A backup as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupView {
+    /// Its name.
+    pub id: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// The whole store, or what was committed since the backup before it.
+    pub kind: Kind,
+    /// Why it was taken.
+    pub reason: Reason,
+    /// When it was taken.
+    pub timestamp: Timestamp,
+    /// How long ago that is.
+    pub age_seconds: i64,
+    /// Its size.
+    pub bytes: u64,
+    /// Documents in it.
+    pub records: u64,
+    /// Operations in it that were still to be sent.
+    pub pending: u64,
+    /// The store that it is of.
+    pub client_id: String,
+    /// The full backup that it needs.
+    pub base: String,
+    /// Whether it was restored into a file beside and found good.
+    pub verified: bool,
+    /// When that was.
+    pub verified_at: Option<Timestamp>,
+}
+
+/// What is known of the newest backup.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BackupInfo {
+    /// Whether there is one.
+    pub exists: bool,
+    /// Its name.
+    pub id: Option<String>,
+    /// Its file.
+    pub path: Option<PathBuf>,
+    /// When it was taken.
+    pub timestamp: Option<Timestamp>,
+    /// How long ago that is.
+    pub age_seconds: Option<i64>,
+    /// Its size.
+    pub bytes: Option<u64>,
+    /// Whether it was restored into a file beside and found good.
+    pub verified: bool,
+    /// How many backups there are.
+    pub count: usize,
+    /// The size of all of them together.
+    pub total_bytes: u64,
+    /// Files in the folder that look like backups and cannot be read.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// The archive. Clones share it.
+#[derive(Clone)]
+pub struct FileArchive {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Mutex<ArchiveOptions>,
+    log: Option<Log>,
+    /// One thing at a time.
+    work: Mutex<()>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FileArchive {
+    /// An archive over an opened store, or, without its log, over the files alone.
+    pub(crate) fn new(options: ArchiveOptions, log: Option<Log>) -> Self {
+        Self { inner: Arc::new(Inner { options: Mutex::new(options), log, work: Mutex::new(()) }) }
+    }
+
+    /// Takes over changed settings.
+    pub(crate) fn configure(&self, options: ArchiveOptions) {
+        *locked(&self.inner.options) = options;
+    }
+
+    fn options(&self) -> ArchiveOptions {
+        locked(&self.inner.options).clone()
+    }
+
+    /// Does something on a thread of its own, after what is at work.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, ArchiveError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, ArchiveError>> {
+        let (give, answer) = oneshot::channel();
+        let archive = self.clone();
+        let body = move || {
+            let _at_work = locked(&archive.inner.work);
+            // Nobody waits any more: no error.
+            let _ = give.send(work(&archive));
+        };
+        let started = std::thread::Builder::new().name("tidelock-backup".to_owned()).spawn(body);
+        async move {
+            started.map_err(faults::io)?;
+            answer.await.unwrap_or_else(|_| Err(ArchiveError::Failed("the archive's work panicked".to_owned())))
+        }
+        .boxed()
+    }
+
+    fn catalogue(&self) -> Result<Catalogue, ArchiveError> {
+        Catalogue::read(&self.options().directory)
+    }
+
+    /// All backups, newest first.
+    pub(crate) fn list(&self) -> Result<Vec<BackupView>, ArchiveError> {
+        let tried = catalogue::tried(&self.options().directory);
+        let mut views: Vec<_> = self.catalogue()?.entries.iter().map(|entry| view(entry, &tried)).collect();
+        views.reverse();
+        Ok(views)
+    }
+
+    /// What is known of the newest one.
+    pub(crate) fn info(&self) -> Result<BackupInfo, ArchiveError> {
+        let catalogue = self.catalogue()?;
+        let tried = catalogue::tried(&self.options().directory);
+        let newest = catalogue.newest().map(|entry| view(entry, &tried));
+        let info = BackupInfo {
+            count: catalogue.entries.len(),
+            total_bytes: catalogue.entries.iter().map(|entry| entry.bytes).sum(),
+            damaged: catalogue.damaged.into_iter().map(|(path, _)| path).collect(),
+            ..BackupInfo::default()
+        };
+        Ok(match newest {
+            None => info,
+            Some(view) => BackupInfo {
+                exists: true,
+                id: Some(view.id),
+                path: Some(view.path),
+                timestamp: Some(view.timestamp),
+                age_seconds: Some(view.age_seconds),
+                bytes: Some(view.bytes),
+                verified: view.verified,
+                ..info
+            },
+        })
+    }
+}
+
+fn view(entry: &Entry, tried: &catalogue::Tried) -> BackupView {
+    let Manifest { id, kind, reason, timestamp, client_id, base, digest, counts, .. } = entry.manifest.clone();
+    let verified_at = tried.get(&digest).copied();
+    BackupView {
+        id,
+        path: entry.path.clone(),
+        kind,
+        reason,
+        timestamp,
+        age_seconds: Timestamp::now().as_second() - timestamp.as_second(),
+        bytes: entry.bytes,
+        records: counts.values().map(|counts| counts.records).sum(),
+        pending: counts.values().map(|counts| counts.pending).sum(),
+        client_id,
+        base,
+        verified: verified_at.is_some(),
+        verified_at,
+    }
+}
+
+impl Archive for FileArchive {
+    fn standing(&self) -> BoxFuture<'static, Standing> {
+        let standing = self.run(|archive| {
+            let options = archive.options();
+            let (catalogue, tried) = (archive.catalogue()?, catalogue::tried(&options.directory));
+            let made = crate::adapters::sqlite::database(&options.store).metadata().and_then(|file| file.created());
+            let made = made.ok().and_then(|made| Timestamp::try_from(made).ok());
+            Ok(Standing {
+                taken_ms: catalogue.newest().map(|entry| entry.manifest.timestamp.as_millisecond()),
+                drilled_ms: tried.values().max().map(|at| at.as_millisecond()),
+                since_ms: made.map(|at| at.as_millisecond()),
+            })
+        });
+        standing.map(Result::unwrap_or_default).boxed()
+    }
+
+    fn take(&self, reason: Reason) -> BoxFuture<'static, Result<Option<Taken>, ArchiveError>> {
+        self.run(move |archive| archive.create(reason))
+    }
+
+    fn drill(&self) -> BoxFuture<'static, Result<(), ArchiveError>> {
+        self.run(|archive| match archive.catalogue()?.newest() {
+            Some(newest) => archive.verify(&newest.manifest.id).map(|_| ()),
+            None => Ok(()),
+        })
+    }
+}
+
+/// A file that stays only for as long as it is needed, beside the backups.
+fn scratch(directory: &Path) -> Result<tempfile::TempPath, ArchiveError> {
+    let made = tempfile::Builder::new().prefix(container::UNFINISHED).suffix(".db").tempfile_in(directory);
+    Ok(made.map_err(faults::io)?.into_temp_path())
+}
+
+#[cfg(test)]
+mod tests;

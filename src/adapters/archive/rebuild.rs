@@ -1,0 +1,157 @@
+//! The way back: a chain of backups becomes a database again, at the moment that is wanted, and is looked at closely.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tidelock_actors::backups::{ArchiveError, Reason};
+use tidelock_actors::model::Stamp;
+
+use super::catalogue;
+use super::create::{manifest, name};
+use super::faults::{damaged, io};
+use super::manifest::{Kind, Manifest};
+use super::{FileArchive, container, scratch};
+use crate::adapters::sqlite::{self, Contents, Replay};
+use crate::private::{private, private_directory};
+
+/// What to restore.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Point {
+    /// A backup by its name, or a backup's file by its path; without it, the newest one.
+    pub backup: Option<String>,
+    /// The state at this moment, whichever backups it takes.
+    pub at: Option<Timestamp>,
+}
+
+/// A database that was put together from backups.
+pub(crate) struct Rebuilt {
+    /// What it was made of, the last one.
+    pub manifest: Manifest,
+    /// What is in it.
+    pub contents: Contents,
+}
+
+impl FileArchive {
+    /// Puts the database at a point together in a new file.
+    pub(crate) fn rebuild(&self, point: &Point, to: &Path) -> Result<Rebuilt, ArchiveError> {
+        let (chain, until) = self.chain_of(point)?;
+        rebuild(&chain, until, to)
+    }
+
+    /// The files it takes, and the moment if it is not the end of the last one.
+    fn chain_of(&self, point: &Point) -> Result<(Vec<PathBuf>, Option<Stamp>), ArchiveError> {
+        let catalogue = self.catalogue()?;
+        let entry = match (&point.backup, point.at) {
+            (Some(_), Some(_)) => {
+                return Err(ArchiveError::Invalid("name a backup or a moment, not both".to_owned()));
+            }
+            (Some(name), None) if is_path(name) => return Ok((vec![PathBuf::from(name)], None)),
+            (Some(id), None) => catalogue.find(id)?,
+            (None, Some(moment)) => catalogue.at(moment)?,
+            (None, None) => match catalogue.newest() {
+                Some(newest) => newest,
+                None => return Err(ArchiveError::Unknown("there is no backup yet".to_owned())),
+            },
+        };
+        let until = point.at.map(|moment| Stamp((moment.as_millisecond() << 16) | 0xffff));
+        Ok((catalogue.chain(entry)?.into_iter().map(|entry| entry.path.clone()).collect(), until))
+    }
+
+    /// Restores a backup into a file beside and checks every byte, page and promise of it.
+    pub(crate) fn verify(&self, name: &str) -> Result<String, ArchiveError> {
+        let directory = self.options().directory;
+        private_directory(&directory).map_err(io)?;
+        let to = scratch(&directory)?;
+        let tried = self.rebuild(&Point { backup: Some(name.to_owned()), at: None }, &to).and_then(|rebuilt| {
+            let verified = sqlite::check(&to)?;
+            match verified.healthy {
+                true => Ok(rebuilt.manifest),
+                false => Err(damaged(Path::new(name), &verified.issues.join("; "))),
+            }
+        });
+        let catalogue = self.catalogue()?;
+        let known = catalogue.entries.iter().find(|entry| entry.manifest.id == name);
+        if let Some(entry) = known {
+            catalogue::note(&directory, &entry.manifest.digest, tried.is_ok(), &catalogue)?;
+        }
+        tried.map(|manifest| manifest.id)
+    }
+
+    /// Makes a store of the state at a point, in a folder that has none yet.
+    pub(crate) fn restore_to(&self, point: &Point, folder: &Path) -> Result<Rebuilt, ArchiveError> {
+        let database = sqlite::database(folder);
+        if database.exists() {
+            let words = format!("there is a store in {} already; name another folder", folder.display());
+            return Err(ArchiveError::Invalid(words));
+        }
+        private_directory(folder).map_err(io)?;
+        let copy = scratch(folder)?;
+        let rebuilt = self.rebuild(point, &copy)?;
+        let verified = sqlite::check(&copy)?;
+        if !verified.healthy {
+            return Err(damaged(&copy, &verified.issues.join("; ")));
+        }
+        sqlite::uproot(&copy)?;
+        File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
+        copy.persist(&database).map_err(|error| io(error.error))?;
+        container::sync_directory(folder).map_err(io)?;
+        Ok(rebuilt)
+    }
+
+    /// Writes a backup that stands alone, whatever it is made of.
+    pub(crate) fn export(&self, point: &Point, to: &Path) -> Result<Manifest, ArchiveError> {
+        if to.exists() {
+            return Err(ArchiveError::Invalid(format!("{} exists already; name another file", to.display())));
+        }
+        let directory = self.options().directory;
+        private_directory(&directory).map_err(io)?;
+        let copy = scratch(&directory)?;
+        let Rebuilt { contents, .. } = self.rebuild(point, &copy)?;
+        let began = Timestamp::now();
+        let payload =
+            |sink: &mut dyn std::io::Write| std::io::copy(&mut File::open(&copy).map_err(io)?, sink).map_err(io);
+        let own =
+            |bytes| manifest(&name(began, Kind::Full), Kind::Full, Reason::Requested, began, &contents, bytes, None);
+        Ok(container::write(to, payload, own)?.0)
+    }
+}
+
+/// A backup's name never has a slash or an ending.
+fn is_path(name: &str) -> bool {
+    name.contains(['/', '\\']) || Path::new(name).extension().is_some_and(|end| end == catalogue::EXTENSION)
+}
+
+fn rebuild(chain: &[PathBuf], until: Option<Stamp>, to: &Path) -> Result<Rebuilt, ArchiveError> {
+    let mut replay: Option<Replay> = None;
+    let mut last: Option<Manifest> = None;
+    for path in chain {
+        let mut backup = container::open(path)?;
+        backup.check()?;
+        let continues = last.as_ref().map(|last| last.digest.clone());
+        if backup.manifest.after != continues {
+            return Err(damaged(path, "it does not continue the backup before it, which it needs"));
+        }
+        match &mut replay {
+            None => {
+                pour_out(&mut backup, to, path)?;
+                replay = Some(Replay::new(to, until)?);
+            }
+            Some(replay) => replay.take(backup.payload()?).map_err(|error| damaged(path, &error.to_string()))?,
+        }
+        last = Some(backup.manifest);
+    }
+    match (replay, last) {
+        (Some(replay), Some(manifest)) => Ok(Rebuilt { contents: replay.finish()?, manifest }),
+        _ => Err(ArchiveError::Unknown("there is no backup yet".to_owned())),
+    }
+}
+
+fn pour_out(backup: &mut container::Backup, to: &Path, path: &Path) -> Result<(), ArchiveError> {
+    let expected = backup.manifest.plain_bytes;
+    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(to).map_err(io)?;
+    let poured = std::io::copy(&mut backup.payload()?, &mut file).map_err(io)?;
+    (poured == expected).then_some(()).ok_or_else(|| damaged(path, "it holds less than it says"))
+}

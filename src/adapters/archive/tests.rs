@@ -1,0 +1,301 @@
+//! Backups of a real store, in folders that go with the test.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+use tidelock_actors::machine::Chance;
+use tidelock_actors::model::Counts;
+
+use super::*;
+use crate::adapters::sqlite;
+use crate::{Backups, Config, Document, Tidelock};
+
+const KEEP: Keep = Keep { last: 100, hourly: 0, daily: 0, weekly: 0 };
+
+/// A running store that is backed up only when asked to.
+struct World {
+    tidelock: Tidelock,
+    folder: TempDir,
+}
+
+fn config(folder: &Path) -> Config {
+    let text = format!(
+        "[sync]\nauto = false\n[storage]\ndata_dir = \"{}\"\n[backup]\nenabled = false\n[collections.notes]\ntable = \"notes\"",
+        folder.display()
+    );
+    Config::from_toml(&text).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { tidelock: Tidelock::open(config(folder.path())).unwrap(), folder }
+    }
+
+    fn reopen(self) -> Self {
+        block_on(self.tidelock.shutdown());
+        let Self { tidelock, folder } = self;
+        drop(tidelock);
+        Self { tidelock: Tidelock::open(config(folder.path())).unwrap(), folder }
+    }
+
+    fn save(&self, keys: std::ops::Range<u64>, text: &str) {
+        let document = |key: u64| Document::parse(&format!(r#"{{"text":"{text}{key}"}}"#)).unwrap();
+        let documents = keys.map(|key| (key.to_string(), document(key))).collect();
+        block_on(self.tidelock.bulk_save("notes", documents)).unwrap();
+    }
+
+    fn backup(&self) -> BackupView {
+        block_on(self.tidelock.backup()).unwrap()
+    }
+
+    fn backups(&self) -> Vec<BackupView> {
+        block_on(self.tidelock.backups().list()).unwrap()
+    }
+
+    fn now(&self) -> BTreeMap<String, String> {
+        records(&sqlite::database(self.folder.path()))
+    }
+
+    fn restored(&self, point: Point) -> Result<BTreeMap<String, String>, crate::Error> {
+        let to = tempfile::tempdir().unwrap();
+        block_on(self.tidelock.backups().restore_to(point, to.path().to_owned()))?;
+        Ok(records(&sqlite::database(to.path())))
+    }
+
+    fn named(&self, id: &str) -> Result<BTreeMap<String, String>, crate::Error> {
+        self.restored(Point { backup: Some(id.to_owned()), at: None })
+    }
+}
+
+fn records(database: &Path) -> BTreeMap<String, String> {
+    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut statement = connection.prepare("SELECT key, document FROM tl_records").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn each_backup_gives_back_the_store_as_it_was_and_only_the_first_is_full() {
+    let mut world = World::new();
+    let mut then = Vec::new();
+    for part in 0..5 {
+        world.save(part * 100..part * 100 + 150, "part");
+        then.push((world.backup(), world.now()));
+        if part == 2 {
+            world = world.reopen();
+        }
+    }
+    let kinds: Vec<Kind> = then.iter().map(|(backup, _)| backup.kind).collect();
+    assert_eq!(kinds, [Kind::Full, Kind::Log, Kind::Log, Kind::Log, Kind::Log], "a chain goes on after a restart");
+    for (backup, then) in &then {
+        assert!(world.named(&backup.id).unwrap() == *then, "{} is another state", backup.id);
+        let trial = block_on(world.tidelock.backups().verify(Some(backup.id.clone()))).unwrap();
+        assert!(trial.healthy, "{:?}", trial.issues);
+    }
+    assert!(world.backups().iter().all(|view| view.verified));
+    let info = block_on(world.tidelock.backups().info()).unwrap();
+    assert_eq!((info.exists, info.id.as_ref(), info.count), (true, Some(&then[4].0.id), 5));
+}
+
+#[test]
+fn any_moment_between_two_backups_can_be_had() {
+    let world = World::new();
+    world.save(0..1, "first");
+    world.backup();
+    let mut moments = Vec::new();
+    for part in 0..6 {
+        world.save(part..part + 3, &format!("part {part} "));
+        moments.push((Timestamp::now(), world.now()));
+        // A moment is told in milliseconds.
+        std::thread::sleep(Duration::from_millis(3));
+        if part == 3 {
+            world.backup();
+        }
+    }
+    world.backup();
+    for (at, then) in &moments {
+        assert!(world.restored(Point { backup: None, at: Some(*at) }).unwrap() == *then, "{at} is another state");
+    }
+    let early = world.restored(Point { backup: None, at: Some(Timestamp::UNIX_EPOCH) }).unwrap_err();
+    assert!(early.to_string().starts_with("no backup reaches back to 1970-01-01T00:00:00Z; the oldest one is of"));
+}
+
+#[test]
+fn h34_any_byte_that_is_not_as_it_was_written_is_found_and_restored_from_never() {
+    let world = World::new();
+    world.save(0..200, "one");
+    world.backup();
+    world.save(50..300, "two");
+    world.backup();
+    let files: Vec<PathBuf> = world.backups().into_iter().map(|view| view.path).collect();
+    let newest = world.backups().remove(0).id;
+    let mut chance = Chance::from_seed(11);
+    let mut below = |bound: usize| (chance.fraction() * bound as f64) as usize;
+    for round in 0..120 {
+        let file = &files[round % files.len()];
+        let sound = std::fs::read(file).unwrap();
+        let mut bytes = sound.clone();
+        let at = below(bytes.len());
+        match round % 5 {
+            0 => bytes[at] ^= 1 << below(8),
+            1 => bytes.truncate(at),
+            2 => bytes.extend_from_slice(&[7; 40][..1 + below(39)]),
+            3 => bytes.rotate_left(at.max(1)),
+            _ => drop(bytes.drain(at..(at + 1 + below(100)).min(bytes.len()))),
+        }
+        std::fs::write(file, &bytes).unwrap();
+        let trial = block_on(world.tidelock.backups().verify(Some(newest.clone())));
+        assert!(!trial.is_ok_and(|trial| trial.healthy), "round {round}: damage at {at} was not seen");
+        let restored = world.named(&newest).unwrap_err();
+        assert!(matches!(restored.code(), "damaged_backup" | "not_found"), "round {round}: {restored}");
+        std::fs::write(file, &sound).unwrap();
+    }
+    assert!(block_on(world.tidelock.backups().verify(Some(newest))).unwrap().healthy, "as it was written it is sound");
+}
+
+#[test]
+fn h34_a_backup_of_nothing_but_a_header_is_none() {
+    let world = World::new();
+    world.save(0..10, "one");
+    let view = world.backup();
+    std::fs::write(&view.path, b"SQLite format 3\0").unwrap();
+    let info = block_on(world.tidelock.backups().info()).unwrap();
+    assert_eq!((info.exists, info.damaged), (false, vec![view.path.clone()]));
+    let trial = block_on(world.tidelock.backups().verify(Some(view.id))).unwrap();
+    assert!(!trial.healthy && trial.issues[0].contains("is too short to be a backup"), "{:?}", trial.issues);
+    world.save(20..30, "two");
+    assert_eq!(world.backup().kind, Kind::Full, "what cannot be read is not continued");
+}
+
+#[test]
+fn h31_a_restored_store_goes_by_a_name_of_its_own() {
+    let world = World::new();
+    world.save(0..10, "one");
+    let view = world.backup();
+    let to = tempfile::tempdir().unwrap();
+    let point = Point { backup: Some(view.id), at: None };
+    block_on(world.tidelock.backups().restore_to(point.clone(), to.path().to_owned())).unwrap();
+    let restored = Tidelock::open(config(to.path())).unwrap();
+    assert!(block_on(restored.verify_integrity()).unwrap().healthy);
+    assert_eq!(restored.status().pending, 10);
+    let second = block_on(restored.backup()).unwrap();
+    assert_ne!(second.client_id, view.client_id);
+    let refused = block_on(world.tidelock.backups().restore_to(point, to.path().to_owned())).unwrap_err();
+    assert!(refused.to_string().starts_with("there is a store in"), "{refused}");
+}
+
+#[test]
+fn an_exported_file_needs_no_other_and_is_restored_elsewhere() {
+    let world = World::new();
+    world.save(0..10, "one");
+    world.backup();
+    world.save(5..15, "two");
+    world.backup();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("carried.tidelock");
+    block_on(world.tidelock.backups().export(Point::default(), file.clone())).unwrap();
+    let again = block_on(world.tidelock.backups().export(Point::default(), file.clone())).unwrap_err();
+    assert!(again.to_string().ends_with("exists already; name another file"), "{again}");
+    let other = Backups::of(&config(elsewhere.path()));
+    let to = elsewhere.path().join("store");
+    let point = Point { backup: Some(file.display().to_string()), at: None };
+    let restored = block_on(other.restore_to(point, to.clone())).unwrap();
+    assert_eq!((restored.records, restored.pending), (15, 20));
+    assert!(records(&sqlite::database(&to)) == world.now());
+}
+
+#[test]
+fn a_periodic_backup_is_taken_only_when_something_has_changed() {
+    let world = World::new();
+    let archive = &world.tidelock.backups().archive();
+    world.save(0..3, "one");
+    assert!(block_on(archive.take(Reason::Periodic)).unwrap().is_some());
+    assert!(block_on(archive.take(Reason::Periodic)).unwrap().is_none());
+    world.save(0..1, "two");
+    assert!(block_on(archive.take(Reason::Periodic)).unwrap().is_some());
+    assert_eq!(world.backups().len(), 2);
+}
+
+#[test]
+fn old_chains_go_whole_and_what_is_kept_can_be_restored() {
+    let world = World::new();
+    let archive = world.tidelock.backups().archive();
+    let keep = Keep { last: 3, ..KEEP };
+    for part in 0..9 {
+        let full_interval = if part % 3 == 0 { Duration::ZERO } else { Duration::from_secs(3_600) };
+        archive.configure(ArchiveOptions { keep, full_interval, ..archive.options() });
+        world.save(part..part + 2, "part");
+        world.backup();
+    }
+    let kept = world.backups();
+    assert!((3..=7).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.iter().all(|view| world.named(&view.id).is_ok()));
+    assert!(world.named(&kept[0].id).unwrap() == world.now());
+}
+
+#[test]
+fn h44_without_room_a_backup_is_refused_and_the_store_goes_on() {
+    let world = World::new();
+    let archive = world.tidelock.backups().archive();
+    let mut options = archive.options();
+    // Nothing has a folder in there.
+    options.directory = PathBuf::from("/proc/tidelock-backups");
+    archive.configure(options);
+    world.save(0..3, "one");
+    assert!(block_on(world.tidelock.backup()).is_err());
+    world.save(3..6, "two");
+    assert_eq!(world.now().len(), 6);
+}
+
+#[test]
+fn what_was_begun_and_not_finished_is_swept_away() {
+    let world = World::new();
+    world.save(0..3, "one");
+    let first = world.backup();
+    let unfinished = |name: &str| first.path.with_file_name(format!("{}{name}.db", container::UNFINISHED));
+    let (left, at_work) = (unfinished("old"), unfinished("young"));
+    std::fs::write(&at_work, "half").unwrap();
+    std::fs::write(&left, "half").unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 60 * 60);
+    std::fs::File::options().write(true).open(&left).unwrap().set_modified(long_ago).unwrap();
+    world.save(3..4, "two");
+    world.backup();
+    assert!(!left.exists() && at_work.exists());
+    assert_eq!(world.backups().len(), 2);
+}
+
+#[test]
+fn what_a_crash_leaves_between_a_backup_and_its_sweeping_is_in_no_backup_twice() {
+    let world = World::new();
+    world.save(0..3, "one");
+    world.backup();
+    world.save(3..6, "two");
+    let spool = world.folder.path().join("log");
+    let before: Vec<_> = std::fs::read_dir(&spool).unwrap().map(|part| part.unwrap().path()).collect();
+    // The log is copied when a backup asks for it, so its part is looked at after that and put back.
+    let kept: Vec<_> = before.iter().map(|part| (part.clone(), std::fs::read(part).unwrap())).collect();
+    world.backup();
+    for (part, bytes) in &kept {
+        std::fs::write(part, bytes).unwrap();
+    }
+    world.save(6..9, "three");
+    let last = world.backup();
+    assert_eq!(last.kind, Kind::Log);
+    assert!(world.named(&last.id).unwrap() == world.now());
+}
+
+#[test]
+fn a_manifest_tells_what_is_in_it() {
+    let world = World::new();
+    world.save(0..7, "one");
+    let view = world.backup();
+    let manifest = container::open(&view.path).unwrap().manifest;
+    let counts: Counts = manifest.counts.iter().map(|(name, counts)| (name.as_str().into(), *counts)).collect();
+    assert_eq!(counts["notes"].records, 7);
+    assert_eq!((manifest.format, manifest.after, manifest.base), (1, None, view.id));
+    assert!(manifest.plain_bytes > 4096 && manifest.log.is_some());
+}

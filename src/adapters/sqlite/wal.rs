@@ -1,0 +1,220 @@
+//! SQLite's write-ahead log, as far as it has to be read here: where committed frames end.
+//!
+//! Form: "The WAL File Format", https://www.sqlite.org/walformat.html. A frame counts only if it carries the salts of the
+//! log's header and a checksum over everything before it; what counts ends with the last frame that commits.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes before the first frame.
+pub(super) const HEADER_BYTES: u64 = 32;
+/// Bytes before the page of a frame.
+pub(super) const FRAME_HEADER_BYTES: usize = 24;
+const MAGIC_LITTLE_ENDIAN: u32 = 0x377f_0682;
+const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
+const PAGE_BYTES_MAX: u32 = 65_536;
+
+/// Which log: its two salts. A log that begins anew has others.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Salts(pub(super) [u8; 8]);
+
+impl fmt::Debug for Salts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from(*self))
+    }
+}
+
+impl From<Salts> for String {
+    fn from(salts: Salts) -> Self {
+        format!("{:016x}", u64::from_be_bytes(salts.0))
+    }
+}
+
+impl TryFrom<String> for Salts {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = u64::from_str_radix(&text, 16).map_err(|_| format!("{text:?} is no pair of salts"))?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
+/// A place in a log: behind a frame that commits, or at the very beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Which log.
+    pub salts: Salts,
+    /// Bytes from its beginning.
+    pub offset: u64,
+}
+
+/// The log of a database.
+pub(super) fn log_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+/// A log's header.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    salts: Salts,
+    frame_bytes: usize,
+    is_big_endian: bool,
+    sum: Sum,
+}
+
+/// The running checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sum(u32, u32);
+
+impl Sum {
+    fn over(mut self, bytes: &[u8], is_big_endian: bool) -> Self {
+        let word = |bytes: &[u8]| {
+            let bytes = [bytes[0], bytes[1], bytes[2], bytes[3]];
+            if is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+        };
+        for pair in bytes.chunks_exact(8) {
+            self.0 = self.0.wrapping_add(word(&pair[..4])).wrapping_add(self.1);
+            self.1 = self.1.wrapping_add(word(&pair[4..])).wrapping_add(self.0);
+        }
+        self
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+impl Header {
+    /// Nothing where the bytes are no header, or one that is just being written.
+    fn parse(bytes: &[u8; HEADER_BYTES as usize]) -> Option<Self> {
+        let (magic, page_bytes) = (number(bytes, 0), number(bytes, 8));
+        let is_big_endian = magic == MAGIC_BIG_ENDIAN;
+        let is_known = is_big_endian || magic == MAGIC_LITTLE_ENDIAN;
+        let sum = Sum(0, 0).over(&bytes[..24], is_big_endian);
+        let is_sound = sum == Sum(number(bytes, 24), number(bytes, 28)) && page_bytes <= PAGE_BYTES_MAX;
+        let salts = Salts([16, 17, 18, 19, 20, 21, 22, 23].map(|at| bytes[at]));
+        let frame_bytes = FRAME_HEADER_BYTES + page_bytes as usize;
+        (is_known && is_sound).then_some(Self { salts, frame_bytes, is_big_endian, sum })
+    }
+}
+
+/// A log that is read from a place on, over and over, while it is written.
+#[derive(Debug)]
+pub(super) struct LogReader {
+    path: PathBuf,
+    header: Option<Header>,
+    /// How far it was read: everything before was committed.
+    offset: u64,
+    sum: Sum,
+}
+
+/// What was committed since the last look.
+#[derive(Debug)]
+pub(super) struct Committed {
+    /// Where it begins.
+    pub from: LogPosition,
+    /// The log's own bytes: with its header where it begins there.
+    pub bytes: Vec<u8>,
+}
+
+impl LogReader {
+    /// Reads a log from its beginning.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, header: None, offset: 0, sum: Sum(0, 0) }
+    }
+
+    /// Where the next look begins.
+    pub(super) fn position(&self) -> Option<LogPosition> {
+        Some(LogPosition { salts: self.header?.salts, offset: self.offset })
+    }
+
+    /// How many frames lie before that.
+    pub(super) fn frames(&self) -> u64 {
+        self.header.map_or(0, |header| self.offset.saturating_sub(HEADER_BYTES) / header.frame_bytes as u64)
+    }
+
+    /// Passes what lies before a place; `false` where the log is another one or does not reach so far.
+    pub(super) fn skip_to(&mut self, place: LogPosition) -> std::io::Result<bool> {
+        while self.position().is_none_or(|reached| reached.salts == place.salts && reached.offset < place.offset) {
+            let left = place.offset.saturating_sub(self.offset).max(1);
+            if self.look(left)?.is_none() {
+                break;
+            }
+        }
+        Ok(self.position() == Some(place))
+    }
+
+    /// Reads what was committed since the last look, some `most` bytes of it. A log that has begun anew is read from its
+    /// beginning.
+    pub(super) fn look(&mut self, most: u64) -> std::io::Result<Option<Committed>> {
+        let Some(mut file) = open(&self.path)? else { return Ok(None) };
+        let mut bytes = [0; HEADER_BYTES as usize];
+        if !fill(&mut file, &mut bytes)? {
+            return Ok(None);
+        }
+        let Some(header) = Header::parse(&bytes) else { return Ok(None) };
+        if self.header.is_none_or(|known| known.salts != header.salts) {
+            (self.header, self.offset, self.sum) = (Some(header), 0, header.sum);
+        }
+        let from = LogPosition { salts: header.salts, offset: self.offset };
+        let mut committed = if self.offset == 0 { bytes.to_vec() } else { Vec::new() };
+        file.seek(SeekFrom::Start(self.offset.max(HEADER_BYTES)))?;
+        let (mut sum, mut whole) = (self.sum, 0);
+        let mut frames = BufReader::with_capacity(64 * header.frame_bytes, file);
+        let mut frame = vec![0; header.frame_bytes];
+        while (whole as u64) < most && fill(&mut frames, &mut frame)? {
+            let Some(next) = frame_sum(&header, &frame, sum) else { break };
+            sum = next;
+            committed.extend_from_slice(&frame);
+            if number(&frame, 4) > 0 {
+                (whole, self.sum) = (committed.len(), sum);
+            }
+        }
+        committed.truncate(whole);
+        self.offset += whole as u64;
+        Ok((whole > 0).then_some(Committed { from, bytes: committed }))
+    }
+}
+
+/// The checksum with this frame, if the frame belongs to the log.
+fn frame_sum(header: &Header, frame: &[u8], before: Sum) -> Option<Sum> {
+    let is_of_this_log = frame[8..16] == header.salts.0;
+    let (head, page) = frame.split_at(FRAME_HEADER_BYTES);
+    let sum = before.over(&head[..8], header.is_big_endian).over(page, header.is_big_endian);
+    (is_of_this_log && sum == Sum(number(frame, 16), number(frame, 20))).then_some(sum)
+}
+
+fn open(path: &Path) -> std::io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there was enough to fill the buffer.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<bool> {
+    match source.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The ends of the commits in a whole log, as bytes from its beginning.
+pub(super) fn commits(path: &Path) -> std::io::Result<Vec<u64>> {
+    let mut reader = LogReader::new(path.to_owned());
+    let mut ends = Vec::new();
+    // One byte more is one commit more.
+    while reader.look(1)?.is_some() {
+        ends.push(reader.offset);
+    }
+    Ok(ends)
+}

@@ -1,0 +1,149 @@
+//! `backup`: taken by whoever has the store, looked at and restored whether it can be opened or not.
+
+use std::path::{Path, PathBuf};
+
+use tidelock::api::Client;
+use tidelock::{BackupInfo, BackupTrial, BackupView, Backups, Config, Exported, Point, RestoredCopy};
+
+use super::access::{Access, process_on};
+use super::arguments::{Backup, BackupPoint};
+use super::failure::{FAILED, Failure};
+use super::output::{Output, pairs, size, table, waiting_for};
+use super::overview::name_of;
+
+/// Performs a backup command.
+pub async fn perform(command: &Backup, config: &Config, output: Output) -> Result<(), Failure> {
+    let shelf = Shelf::find(config).await;
+    match command {
+        Backup::Create => create(config, output).await,
+        Backup::List => output.print(&shelf.list().await?, |views| list_words(views)),
+        Backup::Info => output.print(&shelf.info().await?, info_words),
+        Backup::Verify { backup } => verify(&shelf, backup.as_deref(), output).await,
+        Backup::Restore { point, to } => {
+            let restored = waiting_for("restoring", shelf.restore_to(point.into(), absolute(to)?)).await?;
+            output.print(&restored, restored_words)
+        }
+        Backup::Export { file, point } => {
+            let exported = waiting_for("writing the backup", shelf.export(point.into(), absolute(file)?)).await?;
+            output.print(&exported, exported_words)
+        }
+    }
+}
+
+/// Where the backups are reached: through the process, or as files.
+enum Shelf {
+    Process(Client),
+    Files(Backups),
+}
+
+/// Asks whoever it is.
+macro_rules! ask {
+    ($shelf:expr, $method:ident, $remote:ident ( $($argument:expr),* )) => {
+        match $shelf {
+            Shelf::Process(client) => client.$remote($($argument),*).await.map_err(Failure::from),
+            Shelf::Files(backups) => backups.$method($($argument),*).await.map_err(Failure::from),
+        }
+    };
+}
+
+impl Shelf {
+    async fn find(config: &Config) -> Self {
+        match process_on(&config.storage.data_dir).await {
+            Some(client) => Self::Process(client),
+            None => Self::Files(Backups::of(config)),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<BackupView>, Failure> {
+        ask!(self, list, backups())
+    }
+
+    async fn info(&self) -> Result<BackupInfo, Failure> {
+        ask!(self, info, backup_info())
+    }
+
+    async fn verify(&self, backup: Option<String>) -> Result<BackupTrial, Failure> {
+        ask!(self, verify, verify_backup(backup))
+    }
+
+    async fn export(&self, point: Point, to: PathBuf) -> Result<Exported, Failure> {
+        ask!(self, export, export_backup(point, to))
+    }
+
+    async fn restore_to(&self, point: Point, to: PathBuf) -> Result<RestoredCopy, Failure> {
+        ask!(self, restore_to, restore_copy(point, to))
+    }
+}
+
+impl From<&BackupPoint> for Point {
+    fn from(point: &BackupPoint) -> Self {
+        Self { backup: point.backup.as_deref().map(named), at: point.at }
+    }
+}
+
+/// A process works in another folder than this command.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::new(FAILED, error))
+}
+
+/// A file is named by its whole path, a backup by its name.
+fn named(backup: &str) -> String {
+    match Path::new(backup).is_file().then(|| std::path::absolute(backup)) {
+        Some(Ok(path)) => path.display().to_string(),
+        Some(Err(_)) | None => backup.to_owned(),
+    }
+}
+
+async fn create(config: &Config, output: Output) -> Result<(), Failure> {
+    let access = Access::open(config).await?;
+    let taken = waiting_for("taking a backup", access.backup()).await;
+    access.close().await;
+    output.print(&taken?, |BackupView { id, bytes, records, path, .. }| {
+        format!("{id}: {records} records in {}, {}", size(*bytes), path.display())
+    })
+}
+
+async fn verify(shelf: &Shelf, backup: Option<&str>, output: Output) -> Result<(), Failure> {
+    let trial = waiting_for("restoring it into a file beside", shelf.verify(backup.map(named))).await?;
+    output.print(
+        &trial,
+        |BackupTrial { id, healthy, issues }| {
+            if *healthy { format!("{id} is sound and can be restored") } else { issues.join("\n") }
+        },
+    )?;
+    if trial.healthy { Ok(()) } else { Err(Failure::silent(FAILED)) }
+}
+
+fn list_words(views: &[BackupView]) -> String {
+    let rows = views.iter().map(|view| {
+        let BackupView { id, kind, reason, timestamp, bytes, records, verified, .. } = view;
+        let verified = if *verified { "yes" } else { "no" }.to_owned();
+        [id.clone(), name_of(kind), name_of(reason), timestamp.to_string(), size(*bytes), records.to_string(), verified]
+    });
+    table(["id", "kind", "reason", "taken at", "size", "records", "verified"], rows.collect())
+}
+
+fn info_words(info: &BackupInfo) -> String {
+    let mut lines = vec![("exists", if info.exists { "yes" } else { "no" }.to_owned())];
+    lines.extend(info.id.iter().map(|id| ("id", id.clone())));
+    lines.extend(info.path.iter().map(|path| ("path", path.display().to_string())));
+    lines.extend(info.timestamp.iter().map(|at| ("taken at", at.to_string())));
+    lines.extend(info.age_seconds.iter().map(|age| ("age", format!("{age} s"))));
+    lines.extend(info.bytes.iter().map(|bytes| ("size", size(*bytes))));
+    lines.push(("verified", if info.verified { "yes" } else { "no" }.to_owned()));
+    lines.push(("backups", format!("{}, {} together", info.count, size(info.total_bytes))));
+    lines.extend(info.damaged.iter().map(|path| ("damaged", path.display().to_string())));
+    pairs(&lines)
+}
+
+fn restored_words(restored: &RestoredCopy) -> String {
+    let RestoredCopy { path, id, timestamp, records, pending } = restored;
+    let path = path.display();
+    format!(
+        "{records} records as of {timestamp} from {id} are in {path}; {pending} operations are to be sent from there"
+    )
+}
+
+fn exported_words(exported: &Exported) -> String {
+    format!("{} records are in {}", exported.records, exported.path.display())
+}
