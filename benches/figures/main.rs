@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a measuring program")]
 
 mod audit;
+mod backup;
 mod figure;
 mod kit;
 mod local;
@@ -34,6 +35,9 @@ fn main() {
     }
     if options.wants("audit") {
         show(runtime.block_on(audit::figures(&options)));
+    }
+    if options.wants("backup") {
+        show(runtime.block_on(backup::figures(&options)));
     }
     if options.wants("size") {
         show(runtime.block_on(size::figures(&options)));

@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod backups;
 mod command_line;
 mod command_line_synced;
 mod conflicts;

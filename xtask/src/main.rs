@@ -12,6 +12,7 @@ cargo xtask <task> [arguments]
   demo [arguments]         two devices work offline and come together (needs only Node)
   test [arguments]         all tests; the arguments go to `cargo test`
   fleet                    ten devices and everybody else on one project, at full size; the tests run a slice of it
+  backups [SECONDS]        a backup every second under 2,000 writes a second, for five minutes; the tests run a slice of it
   bench [--quick] [--json] each figure and its floor, side by side
 
 On Debian and Ubuntu, as root or with passwordless sudo, missing programs are installed with apt-get.
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         "demo" => demo(&rest),
         "test" => test(&rest),
         "fleet" => fleet(&rest),
+        "backups" => backups(&rest),
         "bench" => bench(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -56,6 +58,12 @@ fn fleet(arguments: &[String]) -> Result<(), String> {
     setup::everything()?;
     let test = ["test", "-p", "tidelock", "--test", "it", "--", "fleet::", "--nocapture"];
     run::cargo_with(&[("TIDELOCK_FLEET", "full")], &test, arguments)
+}
+
+fn backups(arguments: &[String]) -> Result<(), String> {
+    let seconds = arguments.first().map_or("300", String::as_str);
+    let test = ["test", "-p", "tidelock", "--test", "it", "--", "backups::", "--nocapture"];
+    run::cargo_with(&[("TIDELOCK_BACKUP_SECONDS", seconds)], &test, &[])
 }
 
 fn bench(arguments: &[String]) -> Result<(), String> {
