@@ -70,6 +70,8 @@ impl FileArchive {
         let log = self.begin_log(options);
         let copy = scratch(&options.directory)?;
         let contents = sqlite::copy(&database, &copy)?;
+        // A backup of what is damaged would push out a good one.
+        sqlite::check_pages(&copy)?;
         let id = name(began, Kind::Full);
         let manifest = |plain_bytes| manifest(&id, Kind::Full, reason, began, &contents, plain_bytes, log);
         write(&options.directory, &id, |sink| pour(File::open(&copy).map_err(io)?, sink), manifest)

@@ -90,10 +90,7 @@ impl FileArchive {
         private_directory(folder).map_err(io)?;
         let copy = scratch(folder)?;
         let rebuilt = self.rebuild(point, &copy)?;
-        let verified = sqlite::check(&copy)?;
-        if !verified.healthy {
-            return Err(damaged(&copy, &verified.issues.join("; ")));
-        }
+        sqlite::check_pages(&copy)?;
         sqlite::uproot(&copy)?;
         File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
         copy.persist(&database).map_err(|error| io(error.error))?;

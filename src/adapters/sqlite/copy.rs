@@ -87,14 +87,29 @@ fn newest_stamp(connection: &Connection) -> Result<Stamp, Failure> {
 pub(crate) fn check(path: &Path) -> Result<Verified, StoreError> {
     let checked = || -> Result<Verified, Failure> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let damage = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0))?;
-        if damage != "ok" {
-            return Ok(Verified { healthy: false, issues: vec![format!("SQLite finds the file damaged: {damage}")] });
+        let said = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0))?;
+        if said != "ok" {
+            return Ok(Verified { healthy: false, issues: vec![found_damaged(&said)] });
         }
         let names: Vec<_> = counters::read_counts(&connection)?.into_keys().collect();
         verify::verify(&connection, &names)
     };
     checked().map_err(StoreError::from)
+}
+
+/// Looks whether a copy is a sound database, without holding its indexes against its tables or reading documents.
+pub(crate) fn check_pages(path: &Path) -> Result<(), StoreError> {
+    let checked = || -> Result<(), Failure> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let said = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?;
+        let damaged = || Failure::Store(StoreError::Damaged(found_damaged(&said)));
+        (said == "ok").then_some(()).ok_or_else(damaged)
+    };
+    checked().map_err(StoreError::from)
+}
+
+fn found_damaged(said: &str) -> String {
+    format!("SQLite finds the file damaged: {said}")
 }
 
 /// Makes a copy a store of its own, to be opened under another name.

@@ -44,7 +44,7 @@ pub use answers::{
     ConflictCause, ConflictState, ConflictView, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
 };
 pub(crate) use checkpointer::Log;
-pub(crate) use copy::{Contents, Replay, check, contents_of, copy, uproot};
+pub(crate) use copy::{Contents, Replay, check, check_pages, contents_of, copy, uproot};
 pub use identity::Identity;
 pub(crate) use keeper::{Cut, joined};
 pub use list::{Condition, ListQuery, Listed, Operator};
