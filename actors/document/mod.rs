@@ -123,6 +123,34 @@ impl Document {
         Self::from_fields(self.fields().iter().filter(|(name, _)| *name != field))
     }
 
+    /// This document with one field set to a JSON text; all other text stays as it is, to the last blank.
+    pub fn with_field(&self, field: &str, value: &str) -> Self {
+        let text = &*self.0;
+        let (mut under, mut is_empty) = (None, true);
+        for (name, old) in entries(text) {
+            is_empty = false;
+            if name == field {
+                under = Some(old);
+            }
+        }
+        let (begin, end, mut new) = match under {
+            // The value is a part of the text, so its place in it is known.
+            Some(old) => {
+                let begin = old.as_ptr() as usize - text.as_ptr() as usize;
+                (begin, begin + old.len(), String::new())
+            }
+            None => {
+                let end = text.len() - 1;
+                let mut new = String::from(if is_empty { "" } else { "," });
+                push_quoted(&mut new, field);
+                new.push(':');
+                (end, end, new)
+            }
+        };
+        new.push_str(value);
+        Self([&text[..begin], &new, &text[end..]].concat().into())
+    }
+
     /// This document with one string field set.
     pub fn with_string(&self, field: &str, value: &str) -> Self {
         let mut patch = String::from("{");
@@ -178,6 +206,22 @@ mod tests {
 
     fn document(text: &str) -> Document {
         Document::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_field_that_is_set_leaves_all_other_text_alone() {
+        for (before, field, after) in [
+            (r#"{ "b": 1,  "a" : [2, 3] }"#, "b", r#"{ "b": 9,  "a" : [2, 3] }"#),
+            (r#"{"b":1,"a":"x"}"#, "a", r#"{"b":1,"a":9}"#),
+            (r#"{"\u0061":{"a":1}}"#, "a", r#"{"\u0061":9}"#),
+            (r#"{"a":1,"a":2}"#, "a", r#"{"a":1,"a":9}"#),
+            (r#"{"b":1}"#, "a", r#"{"b":1,"a":9}"#),
+            (r#"{ }"#, "a\"b", r#"{ "a\"b":9}"#),
+        ] {
+            let set = document(before).with_field(field, "9");
+            assert_eq!(set.as_str(), after);
+            assert!(set.means_the_same(&document(before).overlaid(&Document::from_fields([(field, "9")]))));
+        }
     }
 
     #[test]

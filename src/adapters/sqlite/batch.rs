@@ -46,9 +46,8 @@ pub(super) struct Pending {
 
 impl Batch<'_> {
     /// Performs writes, each with its answer at the same place.
-    pub(super) fn perform_all(mut self, writes: &[Write]) -> Result<(Vec<Written>, Pending), Failure> {
-        let answers = writes.iter().map(|write| self.perform(write)).collect::<Result<_, _>>()?;
-        Ok((answers, Pending { tally: self.tally, discovered: self.discovered }))
+    pub(super) fn perform_all(&mut self, writes: &[Write]) -> Result<Vec<Written>, Failure> {
+        writes.iter().map(|write| self.perform(write)).collect()
     }
 
     fn perform(&mut self, write: &Write) -> Result<Written, Failure> {

@@ -35,7 +35,7 @@ impl Batch<'_> {
     }
 
     /// Where a record of the transaction waits, all of it does.
-    fn wait_whole(&mut self) -> Result<(), Failure> {
+    pub(super) fn wait_whole(&mut self) -> Result<(), Failure> {
         let waits = self.collections.iter().any(|(at, _)| self.has_any_set_aside(at));
         if waits && let Some(transaction) = self.transaction {
             self.hold_back([transaction])?;
@@ -48,12 +48,13 @@ impl Batch<'_> {
         let place = self.local_place(id)?;
         self.tally.see(place.at, stamp);
         match change {
-            Change::Save(document) => self.save(place, document, stamp),
-            Change::Delete => self.delete(place, stamp),
+            Change::Save(document) => self.save(place, document, Cause::local(stamp)),
+            Change::Delete => self.delete(place, Cause::local(stamp)),
         }
     }
 
-    fn local_place<'a>(&self, id: &'a RecordId) -> Result<Place<'a>, Failure> {
+    /// The place of a record that may be changed here.
+    pub(super) fn local_place<'a>(&self, id: &'a RecordId) -> Result<Place<'a>, Failure> {
         let place = self.collections.place(id)?;
         let collection = self.collections.get(place.at);
         if !collection.is_configured {
@@ -75,21 +76,21 @@ impl Batch<'_> {
         Ok(place)
     }
 
-    fn save(&mut self, place: Place<'_>, document: &Document, stamp: Stamp) -> Result<bool, Failure> {
+    fn save(&mut self, place: Place<'_>, document: &Document, cause: Cause) -> Result<bool, Failure> {
         check_size(place.id, document)?;
         let fields = document.fields();
         let keyed = self.keyed(place, document, &fields)?;
         self.discover(place.at, &fields);
-        if self.expects_new && self.create(place, &keyed, stamp)? {
+        if self.expects_new && self.create(place, &keyed, cause)? {
             return Ok(true);
         }
         let found = self.find(place)?;
         self.expects_new = found.is_none();
         match found {
-            None => self.create(place, &keyed, stamp),
+            None => self.create(place, &keyed, cause),
             Some(record) => match &record.state.document {
-                None => self.bring_back(place, &record, &keyed, stamp),
-                Some(current) => self.overlay(place, &record, current, document, fields, stamp),
+                None => self.bring_back(place, &record, &keyed, cause),
+                Some(current) => self.overlay(place, &record, current, document, fields, cause),
             },
         }
     }
@@ -113,26 +114,26 @@ impl Batch<'_> {
     }
 
     /// Makes a record; `false` where there is one already.
-    fn create(&mut self, place: Place<'_>, document: &Document, stamp: Stamp) -> Result<bool, Failure> {
+    pub(super) fn create(&mut self, place: Place<'_>, document: &Document, cause: Cause) -> Result<bool, Failure> {
         let is_sent = self.is_sent(place);
         let here = State::here(document.clone());
-        let Some(row) = self.insert(place, &here, is_sent, Cause::local(stamp))? else { return Ok(false) };
+        let Some(row) = self.insert(place, &here, is_sent, cause)? else { return Ok(false) };
         if is_sent {
-            let state = OperationState::Pending;
+            let (state, stamp) = (OperationState::Pending, cause.stamp);
             self.enqueue(NewOperation { place, row, action: Action::Create, patch: document, stamp, state })?;
         }
         Ok(true)
     }
 
     /// A record that was deleted here is made again before the deletion was sent.
-    fn bring_back(
+    pub(super) fn bring_back(
         &mut self,
         place: Place<'_>,
         record: &Record,
         document: &Document,
-        stamp: Stamp,
+        cause: Cause,
     ) -> Result<bool, Failure> {
-        self.send(place, record, Some(document), Action::Create, document, stamp)?;
+        self.send(place, record, Some(document), Action::Create, document, cause)?;
         Ok(true)
     }
 
@@ -144,7 +145,7 @@ impl Batch<'_> {
         current: &Document,
         saved: &Document,
         fields: Fields<'_>,
-        stamp: Stamp,
+        cause: Cause,
     ) -> Result<bool, Failure> {
         let under = current.fields();
         let is_whole = fields.name_all_of(&under);
@@ -157,34 +158,35 @@ impl Batch<'_> {
         check_size(place.id, &document)?;
         let was_sent = record.state.base.is_some() || record.has_operations;
         let (action, asked) = if was_sent { (Action::Update, &patch) } else { (Action::Create, &document) };
-        self.send(place, record, Some(&document), action, asked, stamp)?;
+        self.send(place, record, Some(&document), action, asked, cause)?;
         Ok(true)
     }
 
-    fn delete(&mut self, place: Place<'_>, stamp: Stamp) -> Result<bool, Failure> {
+    /// Removes a record; `false` where there is none.
+    pub(super) fn delete(&mut self, place: Place<'_>, cause: Cause) -> Result<bool, Failure> {
         let Some(record) = self.find(place)?.filter(|record| record.state.document.is_some()) else {
             return Ok(false);
         };
         if record.state.base.is_none() && !record.has_operations {
-            self.replace(place, &record, &State::nowhere(), false, true, Cause::local(stamp))?;
+            self.replace(place, &record, &State::nowhere(), false, true, cause)?;
             return Ok(true);
         }
-        self.send(place, &record, None, Action::Delete, &Document::empty(), stamp)?;
+        self.send(place, &record, None, Action::Delete, &Document::empty(), cause)?;
         Ok(true)
     }
 
     /// Changes a record and queues the operation for it. Where nothing leaves the device the record alone
     /// changes and the server's part in it is forgotten, unless older operations still stand on it.
-    fn send(
+    pub(super) fn send(
         &mut self,
         place: Place<'_>,
         record: &Record,
         document: Option<&Document>,
         action: Action,
         patch: &Document,
-        stamp: Stamp,
+        cause: Cause,
     ) -> Result<(), Failure> {
-        let (cause, document) = (Cause::local(stamp), document.cloned());
+        let (stamp, document) = (cause.stamp, document.cloned());
         if !self.is_sent(place) && !record.has_operations {
             let after = State { document, ..State::nowhere() };
             return self.replace(place, record, &after, false, true, cause);
@@ -209,12 +211,14 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn is_sent(&self, place: Place<'_>) -> bool {
+    /// Whether what changes here is sent.
+    pub(super) fn is_sent(&self, place: Place<'_>) -> bool {
         self.collections.get(place.at).rules.direction.pushes()
     }
 }
 
-fn check_size(id: &RecordId, document: &Document) -> Result<(), Failure> {
+/// A document that is too large is refused.
+pub(super) fn check_size(id: &RecordId, document: &Document) -> Result<(), Failure> {
     let bytes = document.as_str().len();
     if bytes <= DOCUMENT_BYTES {
         return Ok(());

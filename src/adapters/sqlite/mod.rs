@@ -7,6 +7,7 @@
 mod answers;
 mod audit;
 mod batch;
+mod bring_to;
 mod checkpointer;
 mod collections;
 mod counters;

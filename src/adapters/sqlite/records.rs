@@ -53,6 +53,8 @@ pub(super) enum Origin {
     Resolution,
     /// Operations that were given up.
     Discard,
+    /// Somebody who brought back what was there before.
+    Restored,
 }
 
 impl ToSql for Origin {
@@ -62,6 +64,7 @@ impl ToSql for Origin {
             Self::Server => "server",
             Self::Resolution => "resolution",
             Self::Discard => "discard",
+            Self::Restored => "restored",
         };
         Ok(name.into())
     }
@@ -74,6 +77,7 @@ impl FromSql for Origin {
             "server" => Ok(Self::Server),
             "resolution" => Ok(Self::Resolution),
             "discard" => Ok(Self::Discard),
+            "restored" => Ok(Self::Restored),
             _ => Err(FromSqlError::InvalidType),
         }
     }
@@ -94,6 +98,12 @@ impl Cause {
     /// The app.
     pub(super) fn local(stamp: Stamp) -> Self {
         Self { origin: Origin::Local, stamp, round: None }
+    }
+
+    /// Bringing back what was there before. It has a number as rounds have, so that it can be taken back as they can.
+    #[cfg_attr(not(test), allow(dead_code, reason = "rolling back and restoring are built on it"))]
+    pub(super) fn restored(stamp: Stamp, number: i64) -> Self {
+        Self { origin: Origin::Restored, stamp, round: Some(number) }
     }
 }
 

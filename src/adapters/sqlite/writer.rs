@@ -71,12 +71,17 @@ impl SqliteStore {
         }
     }
 
-    fn perform_all(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, Failure> {
+    /// Works in the transaction at hand.
+    pub(super) fn work<T>(
+        &mut self,
+        now: Stamp,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let Pending { tally, discovered } = match self.pending.take() {
             Some(pending) => pending,
             None => self.begin()?,
         };
-        let batch = Batch {
+        let mut batch = Batch {
             connection: &self.connection,
             statements: Statements::default(),
             collections: &self.collections,
@@ -89,9 +94,9 @@ impl SqliteStore {
             expects_new: false,
             by_key: false,
         };
-        let (answers, pending) = batch.perform_all(writes)?;
-        self.pending = Some(pending);
-        Ok(answers)
+        let done = work(&mut batch)?;
+        self.pending = Some(Pending { tally: batch.tally, discovered: batch.discovered });
+        Ok(done)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
@@ -127,7 +132,7 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError> {
-        let performed = self.perform_all(writes, now);
+        let performed = self.work(now, |batch| batch.perform_all(writes));
         self.or_roll_back(performed)
     }
 
