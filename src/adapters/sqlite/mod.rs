@@ -22,11 +22,13 @@ mod observe;
 mod open;
 mod operations;
 mod park;
+mod past;
 mod pool;
 mod query;
 mod reads;
 mod records;
 mod resolve;
+mod rollback;
 mod schema;
 mod settle;
 mod statements;
@@ -48,6 +50,8 @@ pub use pool::Answer;
 pub use reads::SqliteReads;
 pub use writer::SqliteStore;
 
+#[cfg(test)]
+mod time_travel;
 #[cfg(test)]
 mod workload;
 #[cfg(test)]

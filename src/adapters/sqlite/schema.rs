@@ -6,7 +6,8 @@ use rusqlite_migration::{M, Migrations};
 use super::faults::Failure;
 use super::open::OpenError;
 
-const STEPS: &[M<'_>] = &[M::up(include_str!("migrations/001_start.sql"))];
+const STEPS: &[M<'_>] =
+    &[M::up(include_str!("migrations/001_start.sql")), M::up(include_str!("migrations/002_history.sql"))];
 
 /// The schema that this build writes.
 pub(super) const KNOWN: usize = STEPS.len();
@@ -49,7 +50,7 @@ mod tests {
         let error = migrate(&mut connection).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the store was written by a newer tidelock (schema 99, this one knows up to 1); update tidelock"
+            "the store was written by a newer tidelock (schema 99, this one knows up to 2); update tidelock"
         );
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(version, 99);
