@@ -4,6 +4,7 @@ mod audit;
 mod equipment;
 #[cfg(test)]
 mod full_disk;
+mod history;
 mod inspection;
 mod records;
 mod review;
@@ -34,6 +35,7 @@ use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
 use equipment::{remote, sender, store_options};
+pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;
 
 /// A running tidelock. Clones share it; the last one that goes stops it.

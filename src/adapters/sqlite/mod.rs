@@ -34,6 +34,7 @@ mod settle;
 mod statements;
 mod together;
 mod verify;
+mod versions;
 mod views;
 mod withdraw;
 mod writer;
@@ -48,6 +49,7 @@ pub use open::{Durability, OpenError, StoreOptions, open};
 pub use operations::OperationState;
 pub use pool::Answer;
 pub use reads::SqliteReads;
+pub use versions::{Difference, FieldChange, RoundKind, RoundView, field_changes};
 pub use writer::SqliteStore;
 
 #[cfg(test)]

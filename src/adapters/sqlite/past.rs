@@ -1,8 +1,7 @@
 //! What a record was at another time, as far as its versions tell. What they do not tell is said to be unknown, never
 //! guessed.
 
-use rusqlite::{OptionalExtension, params};
-use tidelock_actors::document::Document;
+use rusqlite::params;
 use tidelock_actors::model::{RecordId, Stamp};
 
 use super::batch::Batch;
@@ -112,19 +111,6 @@ impl Batch<'_> {
         let present = record.map(|record| (record.stamp, record.round));
         let Stamp(known_since) = history::known_since(self.connection)?;
         Ok(Past { present, kept, known_since })
-    }
-
-    /// The document of a version of this record.
-    pub(super) fn version_of(&self, id: &RecordId, version: i64) -> Result<Document, Failure> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT document FROM tl_history WHERE id = ?1 AND collection = ?2 AND key = ?3")?;
-        let found = statement.query_row(params![version, id.collection, id.key], |row| row.get(0)).optional()?;
-        found.map(Document::trusted).ok_or_else(|| {
-            Failure::not_found(format!(
-                "there is no version {version} of {id}; see its history for those that are kept"
-            ))
-        })
     }
 }
 

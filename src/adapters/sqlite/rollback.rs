@@ -12,6 +12,7 @@ use super::batch::Batch;
 use super::faults::Failure;
 use super::past::{Effect, Then};
 use super::records::{Cause, Record};
+use super::versions::version_document;
 
 /// What is to become of a record.
 enum Plan {
@@ -141,7 +142,7 @@ impl Batch<'_> {
         };
         Ok(match then {
             Then::AsNow => Plan::Keep,
-            Then::Version(version) => Plan::Bring(Some(self.version_of(id, version)?)),
+            Then::Version(version) => Plan::Bring(Some(version_document(self.connection, id, version)?)),
             Then::Nothing => Plan::Bring(None),
             Then::Unknown => Plan::Leave(LeftAlone::Unknown),
         })
@@ -153,7 +154,7 @@ impl Batch<'_> {
             Then::AsNow => return Ok(true),
             Then::Unknown => return Ok(false),
             Then::Nothing => None,
-            Then::Version(version) => Some(self.version_of(id, version)?),
+            Then::Version(version) => Some(version_document(self.connection, id, version)?),
         };
         let now = record.and_then(|record| record.state.document.as_ref());
         Ok(self.same_unstamped(self.collections.place(id)?, document.as_ref(), now))

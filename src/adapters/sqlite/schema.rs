@@ -44,6 +44,15 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_build_forgot_of_the_history_counts_as_unknown() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::from_slice(&STEPS[..1]).to_latest(&mut connection).unwrap();
+        connection.execute("INSERT INTO tl_counters (collection, stamp) VALUES ('notes', 77)", []).unwrap();
+        migrate(&mut connection).unwrap();
+        assert_eq!(super::super::history::known_since(&connection).unwrap().0, 77);
+    }
+
+    #[test]
     fn a_file_from_a_later_build_is_refused_and_left_as_it_is() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
