@@ -63,19 +63,14 @@ async fn h33_a_round_that_pulled_ten_thousand_rows_is_rolled_back_and_so_is_the_
         let first = roll_back_round(&here, number).await;
         assert_eq!(first.changed, many as u64);
         assert_same_bytes(&here.records("notes").await, &old);
-        let second = roll_back_round(&here, first.number.unwrap()).await;
-        assert_eq!(second.changed, many as u64);
-        assert_same_bytes(&here.records("notes").await, &new);
-
-        let third = roll_back_round(&here, second.number.unwrap()).await;
         here.sync_until_settled().await;
         assert_equal(&world.rows("notes").await, &old, "the server has the old state");
         there.sync().await;
         assert_equal(&there.records("notes").await, &old, "and so has the other device");
         assert_same_bytes(&here.records("notes").await, &old);
 
-        let fourth = roll_back_round(&here, third.number.unwrap()).await;
-        assert_eq!((fourth.changed, fourth.changed_since), (many as u64, 0));
+        let second = roll_back_round(&here, first.number.unwrap()).await;
+        assert_eq!((second.changed, second.changed_since), (many as u64, 0));
         assert_same_bytes(&here.records("notes").await, &new);
         here.sync_until_settled().await;
         there.sync().await;
