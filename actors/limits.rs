@@ -10,6 +10,10 @@ pub const ACTOR_MAILBOX: usize = 256;
 pub const GROUP_WRITES: usize = 512;
 /// Records in one local transaction.
 pub const TRANSACTION_RECORDS: usize = 10_000;
+/// Records that the answer to a rollback shows.
+pub const ROLLBACK_SHOWN: usize = 20;
+/// Rounds that one list returns.
+pub const ROUNDS_LISTED: usize = 1_000;
 /// Bytes of one document.
 pub const DOCUMENT_BYTES: usize = 8 * 1024 * 1024;
 /// Levels of a document that are compared by meaning, so that a comparison needs a bounded stack.

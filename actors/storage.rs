@@ -252,6 +252,7 @@ fn changed_records(written: &Written) -> &[RecordId] {
         | Written::Settled { changed, .. }
         | Written::Observed { changed, .. }
         | Written::Moved { changed, .. } => changed,
+        Written::RolledBack(rolled_back) => &rolled_back.changed,
         Written::Contested(_) | Written::Listed { .. } => &[],
     }
 }
@@ -259,6 +260,7 @@ fn changed_records(written: &Written) -> &[RecordId] {
 fn feeds_the_outbox(write: &Write) -> bool {
     match write {
         Write::Local(_) | Write::Redrive(_) | Write::Decide { .. } | Write::Undo { .. } => true,
+        Write::RollBack(wanted) => !wanted.is_trial,
         Write::Settle(_) | Write::Observe(_) | Write::Discard(_) | Write::DiscardAlone(_) | Write::Listing(_) => false,
     }
 }

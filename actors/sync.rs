@@ -124,7 +124,7 @@ impl SyncScheduler {
         let moved_ms = Arc::new(AtomicI64::new(clock.now_ms()));
         let (moves, time) = (moved_ms.clone(), clock.clone());
         crew.moved = Arc::new(move || moves.store(time.now_ms(), Ordering::Relaxed));
-        let rounds = clock.now_ms();
+        let rounds = clock.now_ms() & !1;
         let mut schedule = Schedule::new(settings, now(), seed);
         if let Some(audited_ms) = remembered.audited_ms {
             let ago_ms = u64::try_from(clock.now_ms() - audited_ms).unwrap_or_default();
@@ -156,7 +156,8 @@ impl SyncScheduler {
     }
 
     fn perform(&mut self, task: Task, context: &mut Context<Self>) {
-        self.rounds += 1;
+        // Rounds are even, rollbacks odd: they share one space of numbers and never meet.
+        self.rounds += 2;
         let Settings { batch_size, batch_size_max, .. } = *self.schedule.settings();
         let distrusts_counts = task.deep && self.trusted_rounds >= TRUSTED_COUNTS;
         self.trusted_rounds = if distrusts_counts { 0 } else { self.trusted_rounds + u32::from(task.deep) };

@@ -1,6 +1,9 @@
 //! What can be written to the local store, and the answers: the vocabulary between the actors and the `Store` port.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
 use crate::model::{
@@ -37,6 +40,92 @@ pub enum Write {
     },
     /// A part of a key listing: marks what the server has.
     Listing(ListedKeys),
+    /// Records become again what they were, in one local transaction.
+    RollBack(RollBack),
+}
+
+/// What becomes again what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollBack {
+    /// Which records, and as of when.
+    pub target: RollbackTarget,
+    /// Whether it is only tried: the answer is the same, and nothing is written.
+    pub is_trial: bool,
+}
+
+/// Which records are rolled back, and as of when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollbackTarget {
+    /// One record to one of its versions.
+    Version {
+        /// The record.
+        id: RecordId,
+        /// The version's place in the history.
+        version: i64,
+    },
+    /// One record to a time.
+    Record {
+        /// The record.
+        id: RecordId,
+        /// The last moment that counts.
+        at: Stamp,
+    },
+    /// What one round, or an earlier rollback, has changed: each record to what it was before.
+    Round {
+        /// Its number.
+        number: i64,
+        /// Only in these collections; none means all.
+        collections: Vec<Arc<str>>,
+        /// Also records that were changed again since.
+        force: bool,
+    },
+    /// Whole collections to a time.
+    Collections {
+        /// The collections.
+        names: Vec<Arc<str>>,
+        /// The last moment that counts.
+        at: Stamp,
+    },
+}
+
+/// What a rollback came to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RolledBack {
+    /// Its number, by which it can be rolled back as a round can.
+    pub number: i64,
+    /// How many records it changed, or would have.
+    pub count: u64,
+    /// The records that changed; none where it was only tried.
+    pub changed: Vec<RecordId>,
+    /// The first of them with what it did to them.
+    pub shown: Vec<Rewritten>,
+    /// How many it left alone, by the reason.
+    pub left: BTreeMap<LeftAlone, u64>,
+    /// The first of those.
+    pub left_shown: Vec<(RecordId, LeftAlone)>,
+}
+
+/// What a rollback did to a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rewritten {
+    /// The record.
+    pub id: RecordId,
+    /// What it was.
+    pub before: Option<Document>,
+    /// What it is now.
+    pub after: Option<Document>,
+}
+
+/// Why a rollback left a record alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftAlone {
+    /// What it was then is no longer kept.
+    Unknown,
+    /// It was changed again after that round.
+    ChangedSince,
+    /// Its collection takes no local changes.
+    Skipped,
 }
 
 /// What the app did.
@@ -165,6 +254,8 @@ pub enum Written {
         /// The records that changed here.
         changed: Vec<RecordId>,
     },
+    /// Records are what they were, or would be.
+    RolledBack(RolledBack),
     /// Marks are recorded; with the last part, the differences.
     Listed {
         /// Keys that the server has and the store lacks.

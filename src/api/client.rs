@@ -16,12 +16,12 @@ use super::bodies::{
 use super::endpoint::Endpoint;
 use super::problem::Problem;
 use crate::adapters::sqlite::{
-    ConflictView, ListQuery, Listed, QueueFilter, QueuedOperation, Stats, Verified, VersionView,
+    ConflictView, Difference, ListQuery, Listed, QueueFilter, QueuedOperation, RoundView, Stats, Verified, VersionView,
 };
 use crate::status::Status;
 use crate::{
     AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Point, RestoredCopy,
-    SyncReport, SyncRequest,
+    RollbackReport, RollbackRequest, SyncReport, SyncRequest,
 };
 
 /// How long the process may take to accept a connection.
@@ -119,6 +119,29 @@ impl Client {
     /// As of the handle.
     pub async fn history(&self, collection: &str, key: &str) -> Result<Vec<VersionView>, Problem> {
         self.get_from(&["collections", collection, "records", key, "history"], &[]).await
+    }
+
+    /// As of the handle.
+    pub async fn diff(
+        &self,
+        collection: &str,
+        key: &str,
+        from: Option<i64>,
+        to: Option<i64>,
+    ) -> Result<Difference, Problem> {
+        let named = [("from", from), ("to", to)].into_iter();
+        let parameters: Vec<_> = named.filter_map(|(name, version)| Some((name, version?.to_string()))).collect();
+        self.get_from(&["collections", collection, "records", key, "diff"], &parameters).await
+    }
+
+    /// As of the handle.
+    pub async fn rounds(&self) -> Result<Vec<RoundView>, Problem> {
+        self.get_from(&["rounds"], &[]).await
+    }
+
+    /// As of the handle.
+    pub async fn roll_back(&self, request: RollbackRequest) -> Result<RollbackReport, Problem> {
+        self.send(Method::POST, &["rollback"], &request).await
     }
 
     /// As of the handle.

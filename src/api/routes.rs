@@ -38,6 +38,9 @@ pub(super) fn configure(config: &mut ServiceConfig) {
                 .route(delete().to(remove)),
         )
         .service(at("/collections/{collection}/records/{key}/history").route(get().to(history)))
+        .service(at("/collections/{collection}/records/{key}/diff").route(get().to(diff)))
+        .service(at("/rounds").route(get().to(rounds)))
+        .service(at("/rollback").route(post().to(roll_back)))
         .service(at("/query").route(post().to(query)))
         .service(at("/queue").route(get().to(queue)))
         .service(at("/queue/redrive").route(post().to(redrive)))
@@ -154,6 +157,31 @@ async fn remove(tidelock: Data<Tidelock>, path: Path<(String, String)>) -> Answe
 async fn history(tidelock: Data<Tidelock>, path: Path<(String, String)>) -> Answer {
     let (collection, key) = path.into_inner();
     json(&in_time(tidelock.history(&collection, &key)).await?)
+}
+
+async fn diff(
+    tidelock: Data<Tidelock>,
+    path: Path<(String, String)>,
+    query: web::Query<Vec<(String, String)>>,
+) -> Answer {
+    let (collection, key) = path.into_inner();
+    let (mut from, mut to) = (None, None);
+    for (name, value) in query.into_inner() {
+        match name.as_str() {
+            "from" => from = Some(parameter("from", &value)?),
+            "to" => to = Some(parameter("to", &value)?),
+            other => return Err(unknown_parameter(other, "from and to")),
+        }
+    }
+    json(&in_time(tidelock.diff(&collection, &key, from, to)).await?)
+}
+
+async fn rounds(tidelock: Data<Tidelock>) -> Answer {
+    json(&in_time(tidelock.rounds()).await?)
+}
+
+async fn roll_back(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    json(&in_time(tidelock.roll_back(parsed(&body_of(body)?)?)).await?)
 }
 
 async fn query(tidelock: Data<Tidelock>, body: Body) -> Answer {

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidelock::adapters::sqlite::{
-    ConflictView, ListQuery, Listed, OpenError, QueueFilter, QueuedOperation, Stats, Verified, VersionView, is_owned,
+    ConflictView, Difference, ListQuery, Listed, OpenError, QueueFilter, QueuedOperation, RoundView, Stats, Verified,
+    VersionView, is_owned,
 };
 use tidelock::api::{Client, Endpoint};
 use tidelock::{
-    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, Status, SyncReport,
-    SyncRequest, Tidelock,
+    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, RollbackReport,
+    RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
 };
 
 use super::failure::{FAILED, Failure};
@@ -129,6 +130,24 @@ impl Access {
 
     pub async fn history(&self, collection: &str, key: &str) -> Result<Vec<VersionView>, Failure> {
         ask!(self, history(collection, key))
+    }
+
+    pub async fn diff(
+        &self,
+        collection: &str,
+        key: &str,
+        from: Option<i64>,
+        to: Option<i64>,
+    ) -> Result<Difference, Failure> {
+        ask!(self, diff(collection, key, from, to))
+    }
+
+    pub async fn rounds(&self) -> Result<Vec<RoundView>, Failure> {
+        ask!(self, rounds())
+    }
+
+    pub async fn roll_back(&self, request: RollbackRequest) -> Result<RollbackReport, Failure> {
+        ask!(self, roll_back(request))
     }
 
     pub async fn queue(&self, filter: QueueFilter) -> Result<Vec<QueuedOperation>, Failure> {

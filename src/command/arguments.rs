@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+mod history;
+
+pub use history::{Diff, Rollback};
+
 /// A local-first data layer for apps whose backend is Supabase.
 ///
 /// Where a process (`tidelock run`) runs on the data folder, commands talk to it; else they open the store themselves.
@@ -68,6 +72,16 @@ pub enum Command {
     Conflicts(Conflicts),
     /// Print the earlier versions of a record, the newest first
     History(Record),
+    /// Print what changed between two versions of a record, field by field
+    Diff(Diff),
+    /// Print the rounds and rollbacks that changed records here, the newest first
+    Rounds,
+    /// Make records again what they were, by new local changes in one transaction
+    ///
+    /// It can be taken back in turn: it answers a number, and `rollback round NUMBER` undoes it. At most 10,000 records
+    /// change at once. Ends with 3 if a record was left alone.
+    #[command(subcommand)]
+    Rollback(Rollback),
     /// Take backups, look at them, try them, and restore them
     #[command(subcommand)]
     Backup(Backup),

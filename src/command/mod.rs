@@ -10,9 +10,11 @@ mod configuration;
 mod conflicts;
 mod doctor;
 mod failure;
+mod history;
 mod import;
 mod input;
 mod logging;
+mod moment;
 mod output;
 mod overview;
 mod queue;
@@ -113,7 +115,10 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Export(collection) => records::export(access, collection).await,
         Command::Queue(command) => queue::perform(access, command, output).await,
         Command::Conflicts(command) => conflicts::perform(access, command, output).await,
-        Command::History(record) => records::history(access, record, output).await,
+        Command::History(record) => history::history(access, record, output).await,
+        Command::Diff(arguments) => history::diff(access, arguments, output).await,
+        Command::Rounds => history::rounds(access, output).await,
+        Command::Rollback(arguments) => history::roll_back(access, arguments, output).await,
         Command::Audit(arguments) => audit::audit(access, arguments, output).await,
         Command::Verify => overview::verify(access, output).await,
         Command::Stats => overview::stats(access, output).await,

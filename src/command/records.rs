@@ -1,9 +1,9 @@
-//! Commands on records: put, get, list, delete, history, export.
+//! Commands on records: put, get, list, delete, export.
 
 use std::io::Write;
 
 use tidelock::Document;
-use tidelock::adapters::sqlite::{ListQuery, VersionView};
+use tidelock::adapters::sqlite::ListQuery;
 use tidelock::api::{Deleted, Saved, key_of};
 
 use super::access::Access;
@@ -11,7 +11,7 @@ use super::arguments::{Collection, List, Put, Record};
 use super::conditions;
 use super::failure::{FAILED, Failure};
 use super::input;
-use super::output::{Output, line, table};
+use super::output::{Output, line};
 
 /// Records read at once.
 const PAGE: usize = 1_000;
@@ -134,15 +134,4 @@ impl Writer {
         }
         Ok(self.to.flush()?)
     }
-}
-
-/// `history`
-pub async fn history(access: &Access, record: &Record, output: Output) -> Result<(), Failure> {
-    output.print(&access.history(&record.collection, &record.id).await?, |versions| {
-        let rows = versions.iter().map(|version| {
-            let VersionView { id, since, until, origin, replaced_by, document, .. } = version;
-            [id.to_string(), since.clone(), until.clone(), origin.clone(), replaced_by.clone(), document.to_string()]
-        });
-        table(["id", "from", "until", "made by", "replaced by", "document"], rows.collect())
-    })
 }

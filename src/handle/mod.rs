@@ -5,6 +5,7 @@ mod backups;
 mod equipment;
 #[cfg(test)]
 mod full_disk;
+mod history;
 mod inspection;
 mod records;
 mod review;
@@ -38,6 +39,7 @@ use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
 pub use backups::{BackupTrial, Backups, Exported, RestoredCopy};
 use equipment::{archive_options, remote, sender, store_options};
+pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;
 
 /// A running tidelock. Clones share it; the last one that goes stops it.

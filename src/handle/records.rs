@@ -97,7 +97,7 @@ impl Tidelock {
         Ok(RecordId::new(self.rule(collection)?.name.clone(), key))
     }
 
-    fn writable(&self, collection: &str, key: &str) -> Result<RecordId, Error> {
+    pub(super) fn writable(&self, collection: &str, key: &str) -> Result<RecordId, Error> {
         let rule = self.rule(collection)?;
         if rule.direction == Direction::Pull {
             return Err(Error::PullOnly(collection.to_owned()));

@@ -1,11 +1,11 @@
-//! What waits, what was set aside, what was in conflict, what was there before: seen and decided by people.
+//! What waits, what was set aside, what was in conflict: seen and decided by people.
 
 use tidelock_actors::conflict::{Decide, Undo};
 use tidelock_actors::queue::{Discard, Redrive};
 use tidelock_actors::writes::Choice;
 
 use super::Tidelock;
-use crate::adapters::sqlite::{ConflictView, QueueFilter, QueuedOperation, Stats, Verified, VersionView};
+use crate::adapters::sqlite::{ConflictView, QueueFilter, QueuedOperation, Stats, Verified};
 use crate::error::Error;
 
 impl Tidelock {
@@ -49,12 +49,6 @@ impl Tidelock {
     /// Takes a resolution back: the side that lost becomes a new local change.
     pub async fn undo(&self, conflict: i64) -> Result<(), Error> {
         Ok(self.inner.parts.resolver.ask(Undo { conflict }).await??)
-    }
-
-    /// The earlier versions of a record, newest first.
-    pub async fn history(&self, collection: &str, key: &str) -> Result<Vec<VersionView>, Error> {
-        let id = self.record(collection, key)?;
-        Ok(self.inner.reads.history(id).await?)
     }
 
     /// Checks the store against itself.

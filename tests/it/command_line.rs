@@ -104,7 +104,7 @@ impl Desk {
     }
 
     /// Does the same at a desk of its own with and without a process.
-    fn both_ways(check: impl Fn(&Desk)) {
+    pub fn both_ways(check: impl Fn(&Desk)) {
         check(&Desk::new());
         let desk = Desk::new();
         let _process = desk.process();

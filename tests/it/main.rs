@@ -14,6 +14,7 @@ mod command_line;
 mod command_line_synced;
 mod conflicts;
 mod fleet;
+mod history;
 mod kill;
 mod kit;
 mod kit_sql;

@@ -118,7 +118,7 @@ pub struct VersionView {
     pub document: Document,
     /// The server's stamp on it, if it had one.
     pub version: Option<String>,
-    /// Who made it: `local`, `server`, `resolution` or `discard`.
+    /// Who made it: `local`, `server`, `resolution`, `discard`, or `restored` by a rollback.
     pub origin: String,
     /// From when, RFC 3339.
     pub since: String,
@@ -126,9 +126,9 @@ pub struct VersionView {
     pub until: String,
     /// Who replaced it.
     pub replaced_by: String,
-    /// The round that brought it, if one did.
+    /// The round or rollback that brought it, if one did.
     pub round: Option<i64>,
-    /// The round that replaced it, if one did.
+    /// The round or rollback that replaced it, if one did.
     pub replaced_in_round: Option<i64>,
 }
 
@@ -163,7 +163,7 @@ pub struct Verified {
 }
 
 /// A stamp's time, RFC 3339.
-fn time(stamp: i64) -> String {
+pub(super) fn time(stamp: i64) -> String {
     jiff::Timestamp::from_millisecond(Stamp(stamp).millis()).map(|time| time.to_string()).unwrap_or_default()
 }
 

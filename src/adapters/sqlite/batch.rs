@@ -61,6 +61,7 @@ impl Batch<'_> {
             Write::Decide { conflict, choice } => self.decide(*conflict, choice),
             Write::Undo { conflict } => self.undo(*conflict),
             Write::Listing(keys) => self.list_keys(keys),
+            Write::RollBack(wanted) => self.roll_back(wanted),
         }
     }
 

@@ -11,7 +11,6 @@ use super::faults::Failure;
 use super::local::check_size;
 use super::records::{Cause, Record, same};
 
-#[cfg_attr(not(test), allow(dead_code, reason = "rolling back and restoring are built on it"))]
 impl Batch<'_> {
     /// Brings a record to the wanted document, or deletes it where none is wanted, and tells whether anything changed.
     ///
@@ -98,7 +97,6 @@ impl Batch<'_> {
 }
 
 /// The document with all fields of another one: those that it lacks are null.
-#[cfg_attr(not(test), allow(dead_code, reason = "rolling back and restoring are built on it"))]
 fn with_nulls(document: &Document, other: &Document) -> Document {
     let (fields, others) = (document.fields(), other.fields());
     let lacking = others.names().filter(|name| fields.get(name).is_none());

@@ -95,6 +95,20 @@ impl Collections {
         &mut self.all[at]
     }
 
+    /// How many collections each one has above it, one upon the other: parents have fewer than their children.
+    pub(super) fn generations(&self) -> Vec<usize> {
+        let mut generations = vec![0; self.all.len()];
+        // As many passes as there can be generations; where references go round in a circle the order is any.
+        for _ in 0..self.all.len() {
+            for (parent, collection) in self.iter() {
+                for child in collection.children.iter().copied().filter(|child| *child != parent) {
+                    generations[child] = generations[child].max(generations[parent] + 1);
+                }
+            }
+        }
+        generations
+    }
+
     /// Its name.
     pub(super) fn name(&self, at: Index) -> &Arc<str> {
         &self.all[at].rules.name

@@ -1,8 +1,8 @@
 //! Versions that were replaced, kept up to a number a record and up to an age.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tidelock_actors::document::Document;
-use tidelock_actors::model::Stamp;
+use tidelock_actors::model::{RecordId, Stamp};
 
 use super::batch::Batch;
 use super::collections::Place;
@@ -70,8 +70,42 @@ impl Batch<'_> {
             "DELETE FROM tl_history WHERE id IN
              (SELECT id FROM tl_history WHERE collection = ?1 AND key = ?2 ORDER BY id DESC LIMIT -1 OFFSET ?3)",
         )?;
-        statement.execute(params![place.id.collection, place.id.key, self.retention.versions])?;
+        let RecordId { collection, key } = place.id;
+        if statement.execute(params![collection, key, self.retention.versions])? > 0 {
+            let mut mark = self.connection.prepare_cached(
+                "UPDATE tl_history SET follows_forgotten = 1
+                 WHERE id = (SELECT min(id) FROM tl_history WHERE collection = ?1 AND key = ?2)",
+            )?;
+            mark.execute(params![collection, key])?;
+        }
         Ok(())
+    }
+}
+
+const KNOWN_SINCE: &str = "history_known_since";
+
+/// Versions that were replaced before this stamp may be forgotten, beside those that a record had too many of.
+pub(super) fn known_since(connection: &Connection) -> Result<Stamp, Failure> {
+    let mut statement = connection.prepare_cached("SELECT CAST(value AS INTEGER) FROM tl_meta WHERE name = ?1")?;
+    Ok(Stamp(statement.query_row([KNOWN_SINCE], |row| row.get(0)).optional()?.unwrap_or_default()))
+}
+
+fn forget_before(connection: &Connection, stamp: Stamp) -> Result<(), Failure> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO tl_meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )?;
+    statement.execute(params![KNOWN_SINCE, stamp.0.to_string()])?;
+    Ok(())
+}
+
+/// While no history is kept nothing of the past is known; once it is, what happened until then stays unknown.
+pub(super) fn prepare(connection: &Connection, retention: Retention, newest: Stamp) -> Result<(), Failure> {
+    const NEVER: Stamp = Stamp(i64::MAX);
+    let known = known_since(connection)?;
+    match (retention.versions, known == NEVER) {
+        (0, false) => forget_before(connection, NEVER),
+        (1.., true) => forget_before(connection, newest),
+        (0, true) | (1.., false) => Ok(()),
     }
 }
 
@@ -95,7 +129,11 @@ pub(super) fn prune(
             let last = format!("SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2)");
             let last = connection.query_row(&last, params![after, CHUNK], |row| row.get::<_, Option<i64>>(0))?;
             let forget = format!("DELETE FROM {table} WHERE id > ?1 AND id <= ?2 AND {since} < ?3");
-            connection.execute(&forget, params![after, last, oldest.0])?;
+            let together = connection.unchecked_transaction()?;
+            if together.execute(&forget, params![after, last, oldest.0])? > 0 && known_since(&together)? < oldest {
+                forget_before(&together, oldest)?;
+            }
+            together.commit()?;
             // At the end the next look begins at the front again.
             Ok(last.unwrap_or_default())
         };

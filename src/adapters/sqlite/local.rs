@@ -8,7 +8,7 @@ use tidelock_actors::model::{Action, Change, Direction, RecordId, Stamp};
 use tidelock_actors::writes::{LocalTransaction, Written};
 
 use super::batch::Batch;
-use super::collections::Place;
+use super::collections::{Index, Place};
 use super::faults::Failure;
 use super::operations::{NewOperation, OperationState};
 use super::park::waits_for;
@@ -56,16 +56,7 @@ impl Batch<'_> {
     /// The place of a record that may be changed here.
     pub(super) fn local_place<'a>(&self, id: &'a RecordId) -> Result<Place<'a>, Failure> {
         let place = self.collections.place(id)?;
-        let collection = self.collections.get(place.at);
-        if !collection.is_configured {
-            return Err(self.collections.unknown(&id.collection));
-        }
-        if collection.rules.direction == Direction::Pull {
-            return Err(Failure::invalid(format!(
-                "{id} cannot be changed here: the collection {:?} is only pulled (direction = \"pull\")",
-                &*id.collection
-            )));
-        }
+        self.check_writable(place.at, id)?;
         if id.key.is_empty() || id.key.len() > KEY_BYTES {
             let bytes = id.key.len();
             return Err(Failure::invalid(format!(
@@ -74,6 +65,27 @@ impl Batch<'_> {
             )));
         }
         Ok(place)
+    }
+
+    /// What is only pulled, or not configured any more, is not changed here.
+    pub(super) fn check_writable(&self, at: Index, what: impl std::fmt::Display) -> Result<(), Failure> {
+        let name = self.collections.name(at);
+        if !self.collections.get(at).is_configured {
+            return Err(self.collections.unknown(name));
+        }
+        if !self.takes_local_changes(at) {
+            return Err(Failure::invalid(format!(
+                "{what} cannot be changed here: the collection {:?} is only pulled (direction = \"pull\")",
+                &**name
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether a collection is configured, and not only pulled.
+    pub(super) fn takes_local_changes(&self, at: Index) -> bool {
+        let collection = self.collections.get(at);
+        collection.is_configured && collection.rules.direction != Direction::Pull
     }
 
     fn save(&mut self, place: Place<'_>, document: &Document, cause: Cause) -> Result<bool, Failure> {

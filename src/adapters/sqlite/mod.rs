@@ -24,17 +24,20 @@ mod observe;
 mod open;
 mod operations;
 mod park;
+mod past;
 mod pool;
 mod query;
 mod reads;
 mod records;
 mod resolve;
+mod rollback;
 mod schema;
 mod settle;
 mod spool;
 mod statements;
 mod together;
 mod verify;
+mod versions;
 mod views;
 mod wal;
 mod withdraw;
@@ -53,10 +56,13 @@ pub use open::{Durability, OpenError, StoreOptions, open};
 pub use operations::OperationState;
 pub use pool::Answer;
 pub use reads::SqliteReads;
+pub use versions::{Difference, FieldChange, RoundKind, RoundView, field_changes};
 pub use wal::LogPosition;
 pub use writer::SqliteStore;
 pub(crate) use writer::file as database;
 
+#[cfg(test)]
+mod time_travel;
 #[cfg(test)]
 mod workload;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::list::{self, ListQuery, Listed};
 use super::operations::StoredAction;
 use super::pool::{Answer, Pool};
 use super::records::document;
+use super::versions::{self, Difference, RoundView};
 use super::writer::file;
 use super::{answers, audit, counters, open::OpenError, open::reader, query, verify};
 
@@ -97,6 +98,17 @@ impl SqliteReads {
     /// The earlier versions of a record, newest first.
     pub fn history(&self, id: RecordId) -> Answer<Vec<VersionView>> {
         self.pool.ask(move |connection| answers::history(connection, &id))
+    }
+
+    /// What changed between two versions of a record: without the first the one before the second, without the second
+    /// the record as it is now.
+    pub fn difference(&self, id: RecordId, from: Option<i64>, to: Option<i64>) -> Answer<Difference> {
+        self.pool.ask(move |connection| versions::difference(connection, &id, from, to))
+    }
+
+    /// The rounds and rollbacks that changed records here, the newest first. It reads a little of every record.
+    pub fn rounds(&self) -> Answer<Vec<RoundView>> {
+        self.long.ask(versions::rounds)
     }
 
     /// Who this store is.

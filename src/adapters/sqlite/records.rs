@@ -101,7 +101,6 @@ impl Cause {
     }
 
     /// Bringing back what was there before. It has a number as rounds have, so that it can be taken back as they can.
-    #[cfg_attr(not(test), allow(dead_code, reason = "rolling back and restoring are built on it"))]
     pub(super) fn restored(stamp: Stamp, number: i64) -> Self {
         Self { origin: Origin::Restored, stamp, round: Some(number) }
     }

@@ -6,7 +6,8 @@ use rusqlite_migration::{M, Migrations};
 use super::faults::Failure;
 use super::open::OpenError;
 
-const STEPS: &[M<'_>] = &[M::up(include_str!("migrations/001_start.sql"))];
+const STEPS: &[M<'_>] =
+    &[M::up(include_str!("migrations/001_start.sql")), M::up(include_str!("migrations/002_history.sql"))];
 
 /// The schema that this build writes.
 pub(super) const KNOWN: usize = STEPS.len();
@@ -43,13 +44,22 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_build_forgot_of_the_history_counts_as_unknown() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::from_slice(&STEPS[..1]).to_latest(&mut connection).unwrap();
+        connection.execute("INSERT INTO tl_counters (collection, stamp) VALUES ('notes', 77)", []).unwrap();
+        migrate(&mut connection).unwrap();
+        assert_eq!(super::super::history::known_since(&connection).unwrap().0, 77);
+    }
+
+    #[test]
     fn a_file_from_a_later_build_is_refused_and_left_as_it_is() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the store was written by a newer tidelock (schema 99, this one knows up to 1); update tidelock"
+            "the store was written by a newer tidelock (schema 99, this one knows up to 2); update tidelock"
         );
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(version, 99);

@@ -11,7 +11,9 @@ use tidelock_actors::model::{
 };
 use tidelock_actors::ports::{Reader, Store, StoreError};
 use tidelock_actors::queue::KEEPS_TRANSACTIONS;
-use tidelock_actors::writes::{Fate, LocalTransaction, Observation, Sent, Settlement, Write, Written};
+use tidelock_actors::writes::{
+    Fate, LocalTransaction, Observation, RollBack, RollbackTarget, RolledBack, Sent, Settlement, Write, Written,
+};
 
 use super::{Durability, QueueFilter, SqliteReads, SqliteStore, StoreOptions, open};
 
@@ -113,6 +115,11 @@ impl World {
 
     pub(super) fn stamp(&mut self) -> Stamp {
         self.now_ms += 1;
+        Stamp(self.now_ms << 16)
+    }
+
+    /// The stamp given last.
+    pub(super) fn now(&self) -> Stamp {
         Stamp(self.now_ms << 16)
     }
 
@@ -220,6 +227,24 @@ impl World {
             Written::Observed { changed, conflicts } => (!changed.is_empty(), conflicts),
             other => panic!("{other:?}"),
         }
+    }
+
+    pub(super) fn try_roll_back(&mut self, target: RollbackTarget) -> Result<RolledBack, StoreError> {
+        match self.commit(Write::RollBack(RollBack { target, is_trial: false }))? {
+            Written::RolledBack(rolled_back) => Ok(rolled_back),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Rolls back what can be.
+    pub(super) fn roll_back(&mut self, target: RollbackTarget) -> RolledBack {
+        self.try_roll_back(target).unwrap()
+    }
+
+    /// Rows that a round of this number brought.
+    pub(super) fn pull(&mut self, round: i64, rows: Vec<RemoteRow>) {
+        let observation = Observation { round, ..self.observation(rows) };
+        let Written::Observed { .. } = self.commit(Write::Observe(observation)).unwrap() else { panic!() };
     }
 
     pub(super) fn checkpoints(&self) -> Checkpoints {

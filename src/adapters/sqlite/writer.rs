@@ -46,6 +46,7 @@ impl SqliteStore {
         views::prepare(&connection, &mut collections)?;
         connection.execute_batch("COMMIT")?;
         let counters = counters::read(&connection)?;
+        history::prepare(&connection, retention, counters.stamp)?;
         let looked = Looked::default();
         Ok(Self { checkpointer, connection, collections, counters, retention, looked, pending: None, _lock: lock })
     }
