@@ -18,7 +18,7 @@ use crate::machine::hybrid_clock::HybridClock;
 use crate::model::{Change, Counts, RecordId, Stamp};
 use crate::ports::{Clock, Store, StoreError};
 use crate::supervisor::{Crash, Stop, words_of};
-use crate::writes::{LocalTransaction, Write, Written};
+use crate::writes::{LocalTransaction, Restore, RollBack, Write, Written};
 
 /// Saves and deletes records in one local transaction; the answer comes when it is durable.
 #[derive(Message)]
@@ -260,7 +260,7 @@ fn changed_records(written: &Written) -> &[RecordId] {
 fn feeds_the_outbox(write: &Write) -> bool {
     match write {
         Write::Local(_) | Write::Redrive(_) | Write::Decide { .. } | Write::Undo { .. } => true,
-        Write::RollBack(wanted) => !wanted.is_trial,
+        Write::RollBack(RollBack { is_trial, .. }) | Write::Restore(Restore { is_trial, .. }) => !is_trial,
         Write::Settle(_) | Write::Observe(_) | Write::Discard(_) | Write::DiscardAlone(_) | Write::Listing(_) => false,
     }
 }

@@ -1,6 +1,7 @@
 //! What can be written to the local store, and the answers: the vocabulary between the actors and the `Store` port.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,29 @@ pub enum Write {
     Listing(ListedKeys),
     /// Records become again what they were, in one local transaction.
     RollBack(RollBack),
+    /// Collections become what they are in a copy of the store.
+    Restore(Restore),
+}
+
+/// What becomes what it is in a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restore {
+    /// The copy, as the store opens it.
+    pub copy: PathBuf,
+    /// Which collections.
+    pub mode: RestoreMode,
+    /// Whether it is only tried: the answer is the same, and nothing is written.
+    pub is_trial: bool,
+}
+
+/// Whose word counts after a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RestoreMode {
+    /// The server's, for all that it has: only what never leaves the device is taken from the backup.
+    Replica,
+    /// The backup's: what it has is sent to the server as new changes.
+    Authority,
 }
 
 /// What becomes again what it was.
@@ -88,7 +112,7 @@ pub enum RollbackTarget {
     },
 }
 
-/// What a rollback came to.
+/// What a rollback or a restore came to.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RolledBack {
     /// Its number, by which it can be rolled back as a round can.

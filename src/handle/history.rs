@@ -187,7 +187,8 @@ fn end_of(moment: Timestamp) -> Stamp {
     Stamp((moment.as_millisecond().clamp(0, i64::MAX >> 16) << 16) | 0xffff)
 }
 
-fn report(rolled_back: RolledBack, dry_run: bool) -> RollbackReport {
+/// What it did, in the handle's words.
+pub(super) fn report(rolled_back: RolledBack, dry_run: bool) -> RollbackReport {
     let RolledBack { number, count, shown, left, left_shown, .. } = rolled_back;
     let left_for = |why| left.get(&why).copied().unwrap_or_default();
     let record = |one: writes::Rewritten| {

@@ -62,6 +62,7 @@ impl Batch<'_> {
             Write::Undo { conflict } => self.undo(*conflict),
             Write::Listing(keys) => self.list_keys(keys),
             Write::RollBack(wanted) => self.roll_back(wanted),
+            Write::Restore(wanted) => self.restore(wanted),
         }
     }
 

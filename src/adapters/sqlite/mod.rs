@@ -30,6 +30,7 @@ mod query;
 mod reads;
 mod records;
 mod resolve;
+mod restore;
 mod rollback;
 mod schema;
 mod settle;

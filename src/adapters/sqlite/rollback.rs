@@ -161,18 +161,29 @@ impl Batch<'_> {
     }
 
     fn bring(&mut self, id: RecordId, wanted: Option<&Document>, done: &mut RolledBack) -> Result<(), Failure> {
-        let is_shown = done.shown.len() < ROLLBACK_SHOWN;
-        let before = if is_shown { self.document_of(&id)? } else { None };
-        if !self.bring_to(&id, wanted, Cause::restored(self.now, done.number))? {
-            return Ok(());
-        }
-        done.count += 1;
+        self.bring_and_note(id, wanted, done)?;
         if done.count > TRANSACTION_RECORDS as u64 {
             return Err(Failure::invalid(format!(
                 "the rollback would change more than {TRANSACTION_RECORDS} records, the most that one transaction takes; \
                  name fewer collections, a later time, or single records"
             )));
         }
+        Ok(())
+    }
+
+    /// Brings a record to a document and notes what that did.
+    pub(super) fn bring_and_note(
+        &mut self,
+        id: RecordId,
+        wanted: Option<&Document>,
+        done: &mut RolledBack,
+    ) -> Result<(), Failure> {
+        let is_shown = done.shown.len() < ROLLBACK_SHOWN;
+        let before = if is_shown { self.document_of(&id)? } else { None };
+        if !self.bring_to(&id, wanted, Cause::restored(self.now, done.number))? {
+            return Ok(());
+        }
+        done.count += 1;
         if is_shown {
             let after = self.document_of(&id)?;
             done.shown.push(Rewritten { id: id.clone(), before, after });
@@ -188,7 +199,7 @@ impl Batch<'_> {
 
     /// A number that no round and no other rollback has: the time in milliseconds, odd, and above the last one. Rounds
     /// are even.
-    fn next_number(&self) -> Result<i64, Failure> {
+    pub(super) fn next_number(&self) -> Result<i64, Failure> {
         let newest = "SELECT CAST(value AS INTEGER) FROM tl_meta WHERE name = ?1";
         let newest: Option<i64> =
             self.connection.prepare_cached(newest)?.query_row([NEWEST], |row| row.get(0)).optional()?;
