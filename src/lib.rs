@@ -21,14 +21,14 @@ pub use collection::Collection;
 pub use config::Config;
 pub use error::Error;
 pub use handle::{
-    AuditReport, AuditRequest, BackupTrial, Backups, Exported, Extras, Inspection, RestoredCopy, RollbackReport,
-    RollbackRequest, RollbackTarget, SyncReport, SyncRequest, Tidelock, blocking, global,
+    AuditReport, AuditRequest, BackupTrial, Backups, Exported, Extras, Inspection, RestoreReport, RestoreRequest,
+    RestoredCopy, RollbackReport, RollbackRequest, RollbackTarget, SyncReport, SyncRequest, Tidelock, blocking, global,
 };
 pub use jiff::Timestamp;
 pub use status::{Phase, Status};
 pub use tidelock_actors::document::Document;
 pub use tidelock_actors::model;
 pub use tidelock_actors::ports::Resolver;
-pub use tidelock_actors::writes::{Choice, LeftAlone};
+pub use tidelock_actors::writes::{Choice, LeftAlone, RestoreMode};
 pub use transaction::Transaction;
 pub use watch::{Subscription, Watched};

@@ -20,8 +20,8 @@ use crate::adapters::sqlite::{
 };
 use crate::status::Status;
 use crate::{
-    AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Point, RestoredCopy,
-    RollbackReport, RollbackRequest, SyncReport, SyncRequest,
+    AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Point, RestoreReport,
+    RestoreRequest, RestoredCopy, RollbackReport, RollbackRequest, SyncReport, SyncRequest,
 };
 
 /// How long the process may take to accept a connection.
@@ -215,6 +215,11 @@ impl Client {
     /// As of [`Backups`](crate::Backups).
     pub async fn export_backup(&self, point: Point, to: PathBuf) -> Result<Exported, Problem> {
         self.send(Method::POST, &["backups", "export"], &Carried { point, to }).await
+    }
+
+    /// As of the handle; it takes as long as it takes.
+    pub async fn restore(&self, request: RestoreRequest) -> Result<RestoreReport, Problem> {
+        self.send(Method::POST, &["backups", "restore"], &request).await
     }
 
     /// As of [`Backups`](crate::Backups).

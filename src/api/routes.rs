@@ -17,7 +17,7 @@ use super::keys::key_of;
 use super::problem::Problem;
 use crate::adapters::sqlite::{ListQuery, QueueFilter};
 use crate::error::Error;
-use crate::{AuditRequest, SyncRequest, Tidelock};
+use crate::{AuditRequest, RestoreRequest, SyncRequest, Tidelock};
 
 type Answer = Result<HttpResponse, Problem>;
 type Body = Result<web::Bytes, actix_web::Error>;
@@ -53,6 +53,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/backups/info").route(get().to(backup_info)))
         .service(at("/backups/verify").route(post().to(verify_backup)))
         .service(at("/backups/export").route(post().to(export_backup)))
+        .service(at("/backups/restore").route(post().to(restore)))
         .service(at("/backups/restore-copy").route(post().to(restore_copy)))
         .service(at("/verify").route(get().to(verify)))
         .service(at("/stats").route(get().to(stats)));
@@ -266,6 +267,11 @@ async fn verify_backup(tidelock: Data<Tidelock>, body: Body) -> Answer {
 async fn export_backup(tidelock: Data<Tidelock>, body: Body) -> Answer {
     let Carried { point, to } = parsed(&body_of(body)?)?;
     json(&tidelock.backups().export(point, to).await?)
+}
+
+async fn restore(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let request: RestoreRequest = parsed(&body_of(body)?)?;
+    json(&tidelock.restore(request).await?)
 }
 
 async fn restore_copy(tidelock: Data<Tidelock>, body: Body) -> Answer {

@@ -9,8 +9,8 @@ use tidelock::adapters::sqlite::{
 };
 use tidelock::api::{Client, Endpoint};
 use tidelock::{
-    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, RollbackReport,
-    RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
+    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, RestoreReport,
+    RestoreRequest, RollbackReport, RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
 };
 
 use super::failure::{FAILED, Failure};
@@ -185,6 +185,10 @@ impl Access {
 
     pub async fn backup(&self) -> Result<BackupView, Failure> {
         ask!(self, backup())
+    }
+
+    pub async fn restore(&self, request: RestoreRequest) -> Result<RestoreReport, Failure> {
+        ask!(self, restore(request))
     }
 
     pub async fn verify(&self) -> Result<Verified, Failure> {

@@ -223,14 +223,25 @@ pub enum Backup {
         #[arg(value_name = "ID|PATH")]
         backup: Option<String>,
     },
-    /// Make a store of a backup
+    /// Restore a backup into the store, or into a new one
+    ///
+    /// Into the store: what waits to be sent still waits, what is replaced goes to the history, and the store as it was is
+    /// backed up before. `rollback round NUMBER` takes it back.
+    #[command(group = ArgGroup::new("where").args(["mode", "to"]).required(true))]
     Restore {
         /// What to restore
         #[command(flatten)]
         point: BackupPoint,
-        /// The folder of the new store
+        /// Whose word counts: the server's (only what never leaves the device is taken from the backup, all else is held
+        /// against the server), or the backup's (it is sent as new changes, and wins everywhere)
+        #[arg(long, value_name = "MODE")]
+        mode: Option<Mode>,
+        /// Only say what it would do
+        #[arg(long, requires = "mode")]
+        dry_run: bool,
+        /// Leave the store alone and make a new one in this folder
         #[arg(long, value_name = "DIR")]
-        to: PathBuf,
+        to: Option<PathBuf>,
     },
     /// Write a backup into one file that needs no other, to be carried to another machine
     Export {
@@ -240,6 +251,15 @@ pub enum Backup {
         #[command(flatten)]
         point: BackupPoint,
     },
+}
+
+/// Whose word counts after a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The server's.
+    Replica,
+    /// The backup's.
+    Authority,
 }
 
 /// What to take from the backups.

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use tidelock::api::Client;
-use tidelock::{BackupInfo, BackupTrial, BackupView, Backups, Config, Exported, Point, RestoredCopy};
+use tidelock::{
+    BackupInfo, BackupTrial, BackupView, Backups, Config, Exported, Point, RestoreMode, RestoreReport, RestoreRequest,
+    RestoredCopy,
+};
 
 use super::access::{Access, process_on};
-use super::arguments::{Backup, BackupPoint};
-use super::failure::{FAILED, Failure};
+use super::arguments::{Backup, BackupPoint, Mode};
+use super::failure::{FAILED, Failure, IN_PART};
 use super::output::{Output, pairs, size, table, waiting_for};
 use super::overview::name_of;
 
@@ -19,9 +22,16 @@ pub async fn perform(command: &Backup, config: &Config, output: Output) -> Resul
         Backup::List => output.print(&shelf.list().await?, |views| list_words(views)),
         Backup::Info => output.print(&shelf.info().await?, info_words),
         Backup::Verify { backup } => verify(&shelf, backup.as_deref(), output).await,
-        Backup::Restore { point, to } => {
+        Backup::Restore { point, to: Some(to), .. } => {
             let restored = waiting_for("restoring", shelf.restore_to(point.into(), absolute(to)?)).await?;
-            output.print(&restored, restored_words)
+            output.print(&restored, copied_words)
+        }
+        Backup::Restore { point, mode, dry_run, to: None } => {
+            let mode = match mode {
+                Some(Mode::Replica) | None => RestoreMode::Replica,
+                Some(Mode::Authority) => RestoreMode::Authority,
+            };
+            restore(config, RestoreRequest { point: point.into(), mode, dry_run: *dry_run }, output).await
         }
         Backup::Export { file, point } => {
             let exported = waiting_for("writing the backup", shelf.export(point.into(), absolute(file)?)).await?;
@@ -136,7 +146,44 @@ fn info_words(info: &BackupInfo) -> String {
     pairs(&lines)
 }
 
-fn restored_words(restored: &RestoredCopy) -> String {
+async fn restore(config: &Config, request: RestoreRequest, output: Output) -> Result<(), Failure> {
+    let access = Access::open(config).await?;
+    let restored = waiting_for("restoring", access.restore(request)).await;
+    access.close().await;
+    let report = restored?;
+    output.print(&report, restored_words)?;
+    let is_whole = report.server_error.is_none() && report.restored.skipped == 0;
+    if is_whole { Ok(()) } else { Err(Failure::silent(IN_PART)) }
+}
+
+fn restored_words(report: &RestoreReport) -> String {
+    let RestoreReport { id, timestamp, restored, before, audit, server_error, .. } = report;
+    let would = if restored.dry_run { "would change" } else { "changed" };
+    let mut lines = vec![format!("{id}, as of {timestamp}: {} records {would}", restored.changed)];
+    let shown = restored
+        .records
+        .iter()
+        .map(|record| format!("  {} {}/{}", name_of(&record.change), record.collection, record.key));
+    lines.extend(shown);
+    if restored.skipped > 0 {
+        lines.push(format!(
+            "{} records are in collections that take no local changes; they were left alone",
+            restored.skipped
+        ));
+    }
+    lines.extend(audit.iter().map(|audit| {
+        let found = audit.missing + audit.extra + audit.different;
+        format!("{found} records differed from the server's, {} of them are put right", audit.repaired)
+    }));
+    lines.extend(
+        server_error.iter().map(|error| format!("the server could not be asked: {error}; see tidelock audit --repair")),
+    );
+    lines.extend(before.iter().map(|id| format!("the store as it was is in the backup {id}")));
+    lines.extend(restored.number.iter().map(|number| format!("take it back with: tidelock rollback round {number}")));
+    lines.join("\n")
+}
+
+fn copied_words(restored: &RestoredCopy) -> String {
     let RestoredCopy { path, id, timestamp, records, pending } = restored;
     let path = path.display();
     format!(

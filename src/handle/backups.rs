@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use tidelock_actors::backup::TakeBackup;
 use tidelock_actors::backups::{ArchiveError, Reason, Taken};
 use tidelock_actors::model::CollectionCounts;
+use tidelock_actors::storage::Perform;
+use tidelock_actors::writes::{Restore, RestoreMode, Write, Written};
 
-use super::Tidelock;
 use super::equipment::archive_options;
+use super::{AuditReport, AuditRequest, RollbackReport, SyncRequest, Tidelock, history};
 use crate::adapters::archive::{BackupInfo, BackupView, FileArchive, Point, Rebuilt};
+use crate::adapters::sqlite::Contents;
 use crate::config::Config;
 use crate::error::Error;
 
@@ -49,6 +52,39 @@ pub struct RestoredCopy {
     pub records: u64,
     /// Operations in it that are to be sent.
     pub pending: u64,
+}
+
+/// How to restore a backup into the store that is running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreRequest {
+    /// What to restore; the newest backup, if nothing is said.
+    #[serde(default)]
+    pub point: Point,
+    /// Whose word counts afterwards.
+    pub mode: RestoreMode,
+    /// Only say what it would do.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a restore did, or would do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestoreReport {
+    /// The backup that it was made of, the last one.
+    pub id: String,
+    /// The moment of the newest change in it.
+    pub timestamp: Timestamp,
+    /// Whose word counts.
+    pub mode: RestoreMode,
+    /// What became of the records here; by its number it can be rolled back.
+    pub restored: RollbackReport,
+    /// The backup that was taken of the store as it was before; none of a dry run.
+    pub before: Option<String>,
+    /// As a replica: what was held against the server and put right.
+    pub audit: Option<AuditReport>,
+    /// Why the server could not be asked; it is asked again in later rounds.
+    pub server_error: Option<String>,
 }
 
 /// The backups of a store, whether it is open or not, sound or not.
@@ -113,7 +149,7 @@ impl Backups {
             let Rebuilt { manifest, contents } = archive.restore_to(&point, &folder)?;
             let total = |of: fn(&CollectionCounts) -> u64| contents.counts.values().map(of).sum();
             let (records, pending) = (total(|counts| counts.records), total(|counts| counts.pending));
-            let timestamp = Timestamp::from_millisecond(contents.stamp.millis()).unwrap_or_default();
+            let timestamp = moment(&contents);
             Ok(RestoredCopy { path: folder, id: manifest.id, timestamp, records, pending })
         });
         Ok(restored.await?)
@@ -123,13 +159,54 @@ impl Backups {
 impl Tidelock {
     /// Takes a backup now, whether something has changed or not; the app goes on meanwhile.
     pub async fn backup(&self) -> Result<BackupView, Error> {
-        let Taken { id, .. } = self.inner.parts.backup.ask(TakeBackup(Reason::Requested)).await??;
+        let Taken { id, .. } = self.take(Reason::Requested).await?;
         let found = self.backups().list().await?.into_iter().find(|view| view.id == id);
         found.ok_or_else(|| Error::Archive(ArchiveError::Failed(format!("the backup {id} is gone already"))))
+    }
+
+    /// Restores a backup into this store, which goes on being used. What waits to be sent still waits, open conflicts stay
+    /// open, what is replaced goes to the history; the store as it was is backed up before.
+    ///
+    /// With [`RestoreMode::Authority`] what the backup has becomes new local changes, and so wins everywhere once they are
+    /// sent. With [`RestoreMode::Replica`] only collections that never leave the device are taken from the backup, and all
+    /// others are held against the server and put right.
+    pub async fn restore(&self, request: RestoreRequest) -> Result<RestoreReport, Error> {
+        let RestoreRequest { point, mode, dry_run } = request;
+        let (copy, rebuilt) = self.inner.archive.run(move |archive| archive.rebuild_beside(&point)).await?;
+        let before = if dry_run { None } else { Some(self.take(Reason::Restore).await?.id) };
+        if mode == RestoreMode::Authority && !dry_run {
+            // Changes made on what the server has now are no conflicts. Without the server they are made all the same.
+            let pulled = self.sync(SyncRequest { push: false, pull: true, accept_server: false }).await;
+            pulled.inspect_err(|error| tracing::info!(%error, "the server was not asked before the restore")).ok();
+        }
+        let wanted = Restore { copy: copy.to_path_buf(), mode, is_trial: dry_run };
+        let restored = match self.inner.parts.storage.ask(Perform(Write::Restore(wanted))).await?? {
+            Written::RolledBack(done) => history::report(done, dry_run),
+            other => return Err(Error::Invalid(format!("the store answered another question: {other:?}"))),
+        };
+        let (mut audit, mut server_error) = (None, None);
+        if mode == RestoreMode::Replica && !dry_run {
+            match self.audit(AuditRequest { repair: true, collections: Vec::new() }).await {
+                Ok(report) => audit = Some(report),
+                Err(error) => server_error = Some(error.to_string()),
+            }
+        }
+        let Rebuilt { manifest, contents } = rebuilt;
+        let timestamp = moment(&contents);
+        Ok(RestoreReport { id: manifest.id, timestamp, mode, restored, before, audit, server_error })
+    }
+
+    async fn take(&self, reason: Reason) -> Result<Taken, Error> {
+        Ok(self.inner.parts.backup.ask(TakeBackup(reason)).await??)
     }
 
     /// The store's backups.
     pub fn backups(&self) -> Backups {
         Backups { archive: self.inner.archive.clone() }
     }
+}
+
+/// When the newest change in a copy was made.
+fn moment(contents: &Contents) -> Timestamp {
+    Timestamp::from_millisecond(contents.stamp.millis()).unwrap_or_default()
 }

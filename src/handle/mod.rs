@@ -37,7 +37,7 @@ use crate::runtime::{Equipment, Parts, Runtime, backup_times, patience, sync_set
 use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
-pub use backups::{BackupTrial, Backups, Exported, RestoredCopy};
+pub use backups::{BackupTrial, Backups, Exported, RestoreReport, RestoreRequest, RestoredCopy};
 use equipment::{archive_options, remote, sender, store_options};
 pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;

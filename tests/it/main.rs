@@ -24,6 +24,7 @@ mod paging;
 mod plain_remote;
 mod refusals;
 mod remote_kit;
+mod restores;
 mod selective_sync;
 mod storm;
 mod support;

@@ -13,6 +13,7 @@ cargo xtask <task> [arguments]
   test [arguments]         all tests; the arguments go to `cargo test`
   fleet                    ten devices and everybody else on one project, at full size; the tests run a slice of it
   backups [SECONDS]        a backup every second under 2,000 writes a second, for five minutes; the tests run a slice of it
+  restores [ROUNDS]        three devices that write, sync, back up, restore and are killed, 500 times; the tests run a slice
   bench [--quick] [--json] each figure and its floor, side by side
 
 On Debian and Ubuntu, as root or with passwordless sudo, missing programs are installed with apt-get.
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         "test" => test(&rest),
         "fleet" => fleet(&rest),
         "backups" => backups(&rest),
+        "restores" => restores(&rest),
         "bench" => bench(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -64,6 +66,13 @@ fn backups(arguments: &[String]) -> Result<(), String> {
     let seconds = arguments.first().map_or("300", String::as_str);
     let test = ["test", "-p", "tidelock", "--test", "it", "--", "backups::", "--nocapture"];
     run::cargo_with(&[("TIDELOCK_BACKUP_SECONDS", seconds)], &test, &[])
+}
+
+fn restores(arguments: &[String]) -> Result<(), String> {
+    setup::everything()?;
+    let rounds = arguments.first().map_or("500", String::as_str);
+    let test = ["test", "-p", "tidelock", "--test", "it", "--", "restores::", "--nocapture"];
+    run::cargo_with(&[("TIDELOCK_RESTORE_ROUNDS", rounds)], &test, &[])
 }
 
 fn bench(arguments: &[String]) -> Result<(), String> {

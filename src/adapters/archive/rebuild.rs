@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
 use tidelock_actors::backups::{ArchiveError, Reason};
 use tidelock_actors::model::Stamp;
 
@@ -39,6 +40,16 @@ impl FileArchive {
     pub(crate) fn rebuild(&self, point: &Point, to: &Path) -> Result<Rebuilt, ArchiveError> {
         let (chain, until) = self.chain_of(point)?;
         rebuild(&chain, until, to)
+    }
+
+    /// The same in a file that goes when nobody holds it any more.
+    pub(crate) fn rebuild_beside(&self, point: &Point) -> Result<(TempPath, Rebuilt), ArchiveError> {
+        let directory = self.options().directory;
+        private_directory(&directory).map_err(io)?;
+        let copy = scratch(&directory)?;
+        let rebuilt = self.rebuild(point, &copy)?;
+        sqlite::check_pages(&copy)?;
+        Ok((copy, rebuilt))
     }
 
     /// The files it takes, and the moment if it is not the end of the last one.
