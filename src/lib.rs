@@ -21,8 +21,9 @@ pub use collection::Collection;
 pub use config::Config;
 pub use error::Error;
 pub use handle::{
-    AuditReport, AuditRequest, BackupTrial, Backups, Exported, Extras, Inspection, RestoreReport, RestoreRequest,
-    RestoredCopy, RollbackReport, RollbackRequest, RollbackTarget, SyncReport, SyncRequest, Tidelock, blocking, global,
+    AuditReport, AuditRequest, BackupTrial, Backups, Exported, Extras, Inspection, Repair, RestoreReport,
+    RestoreRequest, RestoredCopy, RollbackReport, RollbackRequest, RollbackTarget, SyncReport, SyncRequest, Tidelock,
+    blocking, global,
 };
 pub use jiff::Timestamp;
 pub use status::{Phase, Status};

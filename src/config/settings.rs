@@ -98,6 +98,8 @@ pub struct StorageSettings {
     /// How long they are kept.
     #[serde(with = "humantime_serde")]
     pub history_max_age: Duration,
+    /// Whether a damaged store is replaced.
+    pub self_repair: bool,
 }
 
 /// When a write counts as done.

@@ -2,12 +2,15 @@
 
 mod audit;
 mod backups;
+#[cfg(all(test, unix))]
+mod damage;
 mod equipment;
 #[cfg(test)]
 mod full_disk;
 mod history;
 mod inspection;
 mod records;
+mod repair;
 mod review;
 mod rounds;
 
@@ -29,7 +32,7 @@ use tidelock_actors::sync;
 
 use crate::adapters::archive::FileArchive;
 use crate::adapters::clock::SystemClock;
-use crate::adapters::sqlite::{self, SqliteReads};
+use crate::adapters::sqlite::SqliteReads;
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
@@ -38,9 +41,10 @@ use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
 pub use backups::{BackupTrial, Backups, Exported, RestoreReport, RestoreRequest, RestoredCopy};
-use equipment::{archive_options, remote, sender, store_options};
+use equipment::{archive_options, remote, sender};
 pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;
+pub use repair::Repair;
 
 /// A running tidelock. Clones share it; the last one that goes stops it.
 #[derive(Clone)]
@@ -128,7 +132,7 @@ impl Tidelock {
     /// As `open`, with what the host gives beside the configuration.
     pub fn open_with(config: Config, extras: Extras) -> Result<Self, Error> {
         config.validate()?;
-        let (store, reads) = sqlite::open(store_options(&config, &config.rules()))?;
+        let (store, reads) = repair::open(&config)?;
         let archive = FileArchive::new(archive_options(&config), Some(store.log()));
         Self::start(config, extras, Box::new(store), reads, archive)
     }
@@ -159,6 +163,11 @@ impl Tidelock {
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
         Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, archive, rules, config, token }) })
+    }
+
+    /// What was done when the store was last found damaged; nothing if it never was.
+    pub fn last_repair(&self) -> Option<Repair> {
+        repair::last(&self.config().storage.data_dir)
     }
 
     /// Makes this the instance that `global()` gives; the first one stays.

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use tidelock_actors::model::{Checkpoints, Counts, Stamp};
+use tidelock_actors::model::{Checkpoints, Counts, Sequence, Stamp};
 use tidelock_actors::ports::StoreError;
 
 use super::answers::Verified;
+use super::counters;
 use super::faults::Failure;
 use super::identity::{self, Identity};
 use super::open::reader;
 use super::spool::Section;
+use super::verify::{self, found_damaged};
 use super::wal::{LogPosition, commits, log_of};
 use super::writer::file;
-use super::{counters, verify};
 
 /// What is in a copy.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,8 @@ pub(crate) struct Contents {
     pub schema: i64,
     /// The newest change in it.
     pub stamp: Stamp,
+    /// The newest operation that it ever had.
+    pub sequence: Sequence,
     /// How far the server had been read.
     pub checkpoints: Checkpoints,
     /// What is in each collection.
@@ -67,6 +70,7 @@ pub(super) fn contents(connection: &Connection) -> Result<Contents, Failure> {
         identity: identity::read(connection)?,
         schema: connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
         stamp: newest_stamp(connection)?,
+        sequence: connection.query_row("SELECT coalesce(max(sequence), 0) FROM tl_counters", [], |row| row.get(0))?,
         checkpoints,
         counts: counters::read_counts(connection)?,
     })
@@ -106,10 +110,6 @@ pub(crate) fn check_pages(path: &Path) -> Result<(), StoreError> {
         (said == "ok").then_some(()).ok_or_else(damaged)
     };
     checked().map_err(StoreError::from)
-}
-
-fn found_damaged(said: &str) -> String {
-    format!("SQLite finds the file damaged: {said}")
 }
 
 /// Makes a copy a store of its own, to be opened under another name.

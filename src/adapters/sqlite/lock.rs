@@ -14,7 +14,7 @@ pub(super) const FILE: &str = "tidelock.lock";
 
 /// The ownership of a store's directory; it ends when this is dropped or the process dies.
 #[derive(Debug)]
-pub(super) struct OwnerLock {
+pub(crate) struct OwnerLock {
     _file: File,
 }
 
@@ -36,6 +36,11 @@ impl OwnerLock {
         named.map_err(|source| OpenError::Files { path, source })?;
         Ok(Self { _file: file })
     }
+}
+
+/// Takes the ownership of a store's directory without opening the store.
+pub(crate) fn own(directory: &Path) -> Result<OwnerLock, OpenError> {
+    OwnerLock::take(directory)
 }
 
 /// Whether somebody owns the store in this directory just now. What else lies there may be left over from a

@@ -116,7 +116,7 @@ pub fn open(options: StoreOptions) -> Result<(SqliteStore, SqliteReads), OpenErr
     identity::prepare(&connection, &path)?;
     let age_ms = i64::try_from(history_max_age.as_millis()).unwrap_or(i64::MAX);
     let retention = Retention { versions: history_keep, age_ms };
-    let store = SqliteStore::new(connection, checkpointer, collections.clone(), retention, lock)?;
+    let store = SqliteStore::new(connection, checkpointer, collections.clone(), retention, (directory.clone(), lock))?;
     let connections = (0..readers.max(1)).map(|_| reader(&path)).collect::<Result<Vec<_>, _>>()?;
     let reads = SqliteReads::new(connections, directory, collections)?;
     Ok((store, reads))

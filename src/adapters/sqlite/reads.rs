@@ -21,7 +21,7 @@ use super::pool::{Answer, Pool};
 use super::records::document;
 use super::versions::{self, Difference, RoundView};
 use super::writer::file;
-use super::{answers, audit, counters, open::OpenError, open::reader, query, verify};
+use super::{answers, audit, counters, open::OpenError, open::reader, query, suspicion, verify};
 
 /// Reads of the store; clones share its threads. Never blocked by writes.
 #[derive(Clone)]
@@ -124,8 +124,14 @@ impl SqliteReads {
 
     /// Checks the store against itself, reading all of it.
     pub fn verify(&self) -> Answer<Verified> {
-        let names = self.collections.keys().cloned().collect::<Vec<_>>();
-        self.long.ask(move |connection| verify::verify(connection, &names))
+        let (names, directory) = (self.collections.keys().cloned().collect::<Vec<_>>(), self.directory.clone());
+        self.long.ask(move |connection| {
+            let verified = verify::verify(connection, &names);
+            if verify::is_damaged(&verified) {
+                suspicion::suspect(&directory);
+            }
+            verified
+        })
     }
 }
 

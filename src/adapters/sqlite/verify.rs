@@ -57,13 +57,33 @@ fn check(connection: &Connection, collections: &[Arc<str>]) -> Result<Findings, 
     Ok(findings)
 }
 
+/// How SQLite's own findings begin.
+const DAMAGED: &str = "SQLite finds the file damaged";
+
+/// SQLite's own finding, as it is told.
+pub(super) fn found_damaged(said: &str) -> String {
+    format!("{DAMAGED}: {said}")
+}
+
+/// Whether the file itself is damaged, and not only what is in it at odds.
+pub(super) fn is_damaged(verified: &Result<Verified, Failure>) -> bool {
+    match verified {
+        Ok(verified) => verified.issues.iter().any(|issue| issue.starts_with(DAMAGED)),
+        Err(Failure::Sqlite(error)) => {
+            use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+            matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+        }
+        Err(Failure::Store(_)) => false,
+    }
+}
+
 fn check_file(connection: &Connection, findings: &mut Findings) -> Result<(), Failure> {
     let mut statement = connection.prepare(&format!("PRAGMA quick_check({VERIFY_ISSUES})"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let said: String = row.get(0)?;
         if said != "ok" {
-            findings.add(format!("SQLite finds the file damaged: {said}"));
+            findings.add(found_damaged(&said));
         }
     }
     Ok(())

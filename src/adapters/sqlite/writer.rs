@@ -15,7 +15,7 @@ use super::faults::Failure;
 use super::history::{self, Looked, Retention};
 use super::lock::OwnerLock;
 use super::statements::Statements;
-use super::views;
+use super::{suspicion, views};
 
 /// The store. It owns its directory until it is dropped.
 pub struct SqliteStore {
@@ -27,6 +27,7 @@ pub struct SqliteStore {
     looked: Looked,
     /// The transaction at hand.
     pending: Option<Pending>,
+    directory: PathBuf,
     _lock: OwnerLock,
 }
 
@@ -37,7 +38,7 @@ impl SqliteStore {
         checkpointer: Checkpointer,
         rules: Vec<CollectionRules>,
         retention: Retention,
-        lock: OwnerLock,
+        (directory, lock): (PathBuf, OwnerLock),
     ) -> Result<Self, Failure> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let in_file = counters::read_counts(&connection)?.into_keys().collect();
@@ -48,7 +49,17 @@ impl SqliteStore {
         let counters = counters::read(&connection)?;
         history::prepare(&connection, retention, counters.stamp)?;
         let looked = Looked::default();
-        Ok(Self { checkpointer, connection, collections, counters, retention, looked, pending: None, _lock: lock })
+        Ok(Self {
+            checkpointer,
+            connection,
+            collections,
+            counters,
+            retention,
+            looked,
+            pending: None,
+            directory,
+            _lock: lock,
+        })
     }
 
     /// As on a disk that has room for so many pages.
@@ -114,7 +125,11 @@ impl SqliteStore {
     fn or_roll_back<T>(&mut self, result: Result<T, Failure>) -> Result<T, StoreError> {
         result.map_err(|failure| {
             self.roll_back();
-            failure.into()
+            let error = StoreError::from(failure);
+            if matches!(error, StoreError::Damaged(_)) {
+                suspicion::suspect(&self.directory);
+            }
+            error
         })
     }
 
