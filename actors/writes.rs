@@ -66,6 +66,8 @@ pub enum RestoreMode {
     Replica,
     /// The backup's: what it has is sent to the server as new changes.
     Authority,
+    /// Both: what is only in the backup is added, and where both have a record its collection's strategy decides.
+    Merge,
 }
 
 /// What becomes again what it was.

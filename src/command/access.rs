@@ -9,7 +9,7 @@ use tidelock::adapters::sqlite::{
 };
 use tidelock::api::{Client, Endpoint};
 use tidelock::{
-    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, RestoreReport,
+    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, Repair, RestoreReport,
     RestoreRequest, RollbackReport, RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
 };
 
@@ -86,6 +86,14 @@ impl Access {
         match self {
             Self::Own(_) => None,
             Self::Process(client) => Some(client),
+        }
+    }
+
+    /// What was done when the store was last found damaged, if this command has it.
+    pub fn last_repair(&self) -> Option<Repair> {
+        match self {
+            Self::Own(own) => own.tidelock.last_repair(),
+            Self::Process(_) => None,
         }
     }
 
@@ -201,6 +209,14 @@ impl Access {
 }
 
 impl Own {
+    /// Closes the store and opens it again with a close look at it.
+    pub async fn open_anew(self, config: &Config) -> Result<Access, Failure> {
+        self.tidelock.suspect();
+        self.tidelock.shutdown().await;
+        drop(self);
+        Access::open(config).await
+    }
+
     /// Rounds do not start by themselves because this is a command, not because somebody has paused them.
     fn status(&self) -> Status {
         let mut status = self.tidelock.status();

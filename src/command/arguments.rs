@@ -86,7 +86,7 @@ pub enum Command {
     #[command(subcommand)]
     Backup(Backup),
     /// Check the store against itself
-    Verify,
+    Verify(Verify),
     /// Compare what came from the server with what it has
     ///
     /// Ends with 3 if something differs and is not put right.
@@ -146,6 +146,15 @@ pub struct Audit {
     /// The collections [default: all that are fetched]
     pub collections: Vec<String>,
     /// Put right what differs, by taking what the server has; what waits here to be sent is kept
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Mend what is wrong: indexes and counts in place; a damaged file is kept aside and replaced by the newest good backup,
+    /// what can still be read of it and what the server has
     #[arg(long)]
     pub repair: bool,
 }
@@ -242,6 +251,20 @@ pub enum Backup {
         /// Leave the store alone and make a new one in this folder
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+    },
+    /// Take what a backup's file has into the store, as new changes that can be taken back
+    ///
+    /// Records that only the file has are added; where both have one, the collection's conflict strategy decides, with the
+    /// file as the other side.
+    Import {
+        /// The file
+        file: PathBuf,
+        /// The file has the last word, and what it does not have goes
+        #[arg(long)]
+        replace: bool,
+        /// Only say what it would do
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Write a backup into one file that needs no other, to be carried to another machine
     Export {

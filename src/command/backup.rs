@@ -33,6 +33,11 @@ pub async fn perform(command: &Backup, config: &Config, output: Output) -> Resul
             };
             restore(config, RestoreRequest { point: point.into(), mode, dry_run: *dry_run }, output).await
         }
+        Backup::Import { file, replace, dry_run } => {
+            let mode = if *replace { RestoreMode::Authority } else { RestoreMode::Merge };
+            let point = Point { backup: Some(absolute(file)?.display().to_string()), at: None };
+            restore(config, RestoreRequest { point, mode, dry_run: *dry_run }, output).await
+        }
         Backup::Export { file, point } => {
             let exported = waiting_for("writing the backup", shelf.export(point.into(), absolute(file)?)).await?;
             output.print(&exported, exported_words)

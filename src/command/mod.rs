@@ -20,6 +20,7 @@ mod overview;
 mod queue;
 mod records;
 mod remote;
+mod repair;
 mod run;
 mod signals;
 
@@ -30,7 +31,7 @@ use tidelock::Config;
 use tidelock::config::{Level, LoadOptions};
 
 use access::Access;
-use arguments::{Command, CommandLine, Global, LogFormat};
+use arguments::{Command, CommandLine, Global, LogFormat, Verify};
 use failure::{FAILED, Failure, USAGE};
 use logging::Logging;
 use output::Output;
@@ -85,6 +86,7 @@ async fn perform(global: &Global, command: &Command) -> Result<(), Failure> {
         Command::Config(command) => configuration::perform(command, &options, output),
         Command::Remote(command) => remote::perform(command, &Config::load(&options)?, output).await,
         Command::Doctor => doctor::doctor(&options, output).await,
+        Command::Verify(Verify { repair: true }) => repair::repair(Config::load(&options)?, output).await,
         Command::Backup(command) => backup::perform(command, &Config::load(&options)?, output).await,
         Command::Completions { shell } => {
             completions(*shell);
@@ -120,7 +122,7 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Rounds => history::rounds(access, output).await,
         Command::Rollback(arguments) => history::roll_back(access, arguments, output).await,
         Command::Audit(arguments) => audit::audit(access, arguments, output).await,
-        Command::Verify => overview::verify(access, output).await,
+        Command::Verify(_) => overview::verify(access, output).await,
         Command::Stats => overview::stats(access, output).await,
         Command::Run(_)
         | Command::Backup(_)

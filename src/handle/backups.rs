@@ -167,14 +167,16 @@ impl Tidelock {
     /// Restores a backup into this store, which goes on being used. What waits to be sent still waits, open conflicts stay
     /// open, what is replaced goes to the history; the store as it was is backed up before.
     ///
-    /// With [`RestoreMode::Authority`] what the backup has becomes new local changes, and so wins everywhere once they are
+    /// With [`RestoreMode::Merge`] records that only the backup has are added, and where both have one its collection's
+    /// strategy decides. With [`RestoreMode::Authority`] what the backup has becomes new local changes, and so wins everywhere once they are
     /// sent. With [`RestoreMode::Replica`] only collections that never leave the device are taken from the backup, and all
     /// others are held against the server and put right.
     pub async fn restore(&self, request: RestoreRequest) -> Result<RestoreReport, Error> {
         let RestoreRequest { point, mode, dry_run } = request;
         let (copy, rebuilt) = self.inner.archive.run(move |archive| archive.rebuild_beside(&point)).await?;
-        let before = if dry_run { None } else { Some(self.take(Reason::Restore).await?.id) };
-        if mode == RestoreMode::Authority && !dry_run {
+        let reason = if mode == RestoreMode::Merge { Reason::Import } else { Reason::Restore };
+        let before = if dry_run { None } else { Some(self.take(reason).await?.id) };
+        if mode != RestoreMode::Replica && !dry_run {
             // Changes made on what the server has now are no conflicts. Without the server they are made all the same.
             let pulled = self.sync(SyncRequest { push: false, pull: true, accept_server: false }).await;
             pulled.inspect_err(|error| tracing::info!(%error, "the server was not asked before the restore")).ok();

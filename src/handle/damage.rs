@@ -138,3 +138,19 @@ fn h45_a_suspected_store_that_is_sound_is_opened_as_it_is() {
     assert_eq!((records(&tidelock), tidelock.last_repair()), ([100, 100], None));
     assert!(!folder.path().join("suspect").exists());
 }
+
+#[test]
+fn h45_counts_that_are_wrong_are_mended_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let tidelock = filled(folder.path());
+    let database = rusqlite::Connection::open(folder.path().join("tidelock.db")).unwrap();
+    database.execute("UPDATE tl_counters SET records = 7, pending = 8", []).unwrap();
+    drop(database);
+    assert!(!block_on(tidelock.verify_integrity()).unwrap().healthy);
+    assert!(!folder.path().join("suspect").exists(), "what is at odds is no reason to replace the file");
+    tidelock.suspect();
+    close(tidelock, folder.path());
+    let tidelock = Tidelock::open(config(folder.path())).unwrap();
+    assert_eq!((records(&tidelock), tidelock.status().pending, tidelock.last_repair()), ([100, 100], 100, None));
+    assert!(block_on(tidelock.verify_integrity()).unwrap().healthy);
+}

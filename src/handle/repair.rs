@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tidelock_actors::backups::ArchiveError;
+use tidelock_actors::backups::{ArchiveError, Reason};
 use tidelock_actors::model::{Direction, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{LocalTransaction, Write};
@@ -51,6 +51,7 @@ pub struct Repair {
 /// Opens a store, and repairs it first where it is damaged and that is wanted.
 pub(super) fn open(config: &Config) -> Result<(SqliteStore, SqliteReads), Error> {
     let options = || store_options(config, &config.rules());
+    back_up_before_migration(config);
     let opened = match sqlite::is_suspect(&config.storage.data_dir) {
         true => sqlite::examine(&config.storage.data_dir).and_then(|()| sqlite::open(options())),
         false => sqlite::open(options()),
@@ -69,6 +70,21 @@ pub(super) fn open(config: &Config) -> Result<(SqliteStore, SqliteReads), Error>
             Ok((store, reads))
         }
         opened => Ok(opened?),
+    }
+}
+
+/// Changing the tables is one transaction, so that a backup which fails is no reason not to go on.
+fn back_up_before_migration(config: &Config) {
+    let data_dir = &config.storage.data_dir;
+    if !config.backup.enabled || !sqlite::is_of_earlier_build(&sqlite::database(data_dir)) {
+        return;
+    }
+    let taken = sqlite::own(data_dir)
+        .map_err(|error| ArchiveError::Failed(error.to_string()))
+        .and_then(|_owned| FileArchive::new(archive_options(config), None).create(Reason::Migration));
+    match taken {
+        Ok(taken) => tracing::info!(?taken, "the store was backed up before its tables are changed"),
+        Err(error) => tracing::warn!(%error, "the store could not be backed up before its tables are changed"),
     }
 }
 

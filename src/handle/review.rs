@@ -5,7 +5,7 @@ use tidelock_actors::queue::{Discard, Redrive};
 use tidelock_actors::writes::Choice;
 
 use super::Tidelock;
-use crate::adapters::sqlite::{ConflictView, QueueFilter, QueuedOperation, Stats, Verified};
+use crate::adapters::sqlite::{self, ConflictView, QueueFilter, QueuedOperation, Stats, Verified};
 use crate::error::Error;
 
 impl Tidelock {
@@ -55,6 +55,12 @@ impl Tidelock {
     /// where the configuration wants that.
     pub async fn verify_integrity(&self) -> Result<Verified, Error> {
         Ok(self.inner.reads.verify().await?)
+    }
+
+    /// Has the store looked at closely when it is next opened: indexes and counts are mended, and a damaged file is replaced
+    /// where the configuration wants that.
+    pub fn suspect(&self) {
+        sqlite::suspect(&self.config().storage.data_dir);
     }
 
     /// Sizes and counts.

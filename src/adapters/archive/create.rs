@@ -25,7 +25,7 @@ const CHAIN_LENGTH: usize = 1_000;
 
 impl FileArchive {
     /// Takes a backup, and removes those that need not be kept any more.
-    pub(super) fn create(&self, reason: Reason) -> Result<Option<Taken>, ArchiveError> {
+    pub(crate) fn create(&self, reason: Reason) -> Result<Option<Taken>, ArchiveError> {
         let options = self.options();
         private_directory(&options.directory).map_err(io)?;
         catalogue::sweep(&options.directory)?;

@@ -299,3 +299,30 @@ fn a_manifest_tells_what_is_in_it() {
     assert_eq!((manifest.format, manifest.after, manifest.base), (1, None, view.id));
     assert!(manifest.plain_bytes > 4096 && manifest.log.is_some());
 }
+
+#[test]
+fn a_store_of_an_earlier_build_is_backed_up_before_its_tables_are_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = Connection::open(sqlite::database(folder.path())).unwrap();
+    old.execute_batch(include_str!("../sqlite/migrations/001_start.sql")).unwrap();
+    old.execute_batch(
+        "INSERT INTO tl_records (collection, key, on_server, confirmed, has_operations, stamp, origin, revision, document)
+         VALUES ('notes', 'a', 1, 1, 0, 5, 'local', 0, '{\"id\":\"a\"}');
+         INSERT INTO tl_counters (collection, records, on_server, stamp) VALUES ('notes', 1, 1, 5);
+         PRAGMA user_version = 1; PRAGMA journal_mode = WAL;",
+    )
+    .unwrap();
+    drop(old);
+    let mut config = config(folder.path());
+    config.backup.enabled = true;
+    let tidelock = Tidelock::open(config).unwrap();
+    let backups = block_on(tidelock.backups().list()).unwrap();
+    assert_eq!((backups.len(), backups[0].reason, backups[0].records), (1, Reason::Migration, 1));
+    assert_eq!(container::open(&backups[0].path).unwrap().manifest.schema, 1);
+    let to = tempfile::tempdir().unwrap();
+    block_on(tidelock.backups().restore_to(Point::default(), to.path().to_owned())).unwrap();
+    let restored = Tidelock::open(self::config(to.path())).unwrap();
+    assert!(block_on(restored.get("notes", "a")).unwrap().is_some());
+    let verified = block_on(restored.verify_integrity()).unwrap();
+    assert!(verified.healthy, "{:?}", verified.issues);
+}

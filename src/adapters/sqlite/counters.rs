@@ -71,6 +71,21 @@ pub(super) fn read(connection: &Connection) -> Result<Counters, Failure> {
     Ok(counters)
 }
 
+/// Writes the counts as they really are, where they are others in the file.
+pub(super) fn correct(connection: &Connection) -> Result<(), Failure> {
+    let (mut kept, real) = (read_counts(connection)?, recount(connection)?);
+    kept.values_mut().for_each(|counts| *counts = CollectionCounts::default());
+    kept.extend(real);
+    for (name, counts) in kept {
+        connection.execute(
+            "UPDATE tl_counters SET records = ?2, pending = ?3, parked = ?4, conflicts = ?5, on_server = ?6
+             WHERE collection = ?1",
+            params![name, counts.records, counts.pending, counts.parked, counts.conflicts, counts.on_server],
+        )?;
+    }
+    Ok(())
+}
+
 impl Counters {
     /// An empty tally that goes on from here.
     pub(super) fn tally(&self, collections: usize) -> Tally {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tidelock_actors::document::Document;
-use tidelock_actors::model::{Direction, RecordId};
+use tidelock_actors::model::{Direction, RecordId, Strategy};
 use tidelock_actors::writes::{LeftAlone, Restore, RestoreMode, RolledBack, Written};
 
 use super::batch::Batch;
@@ -35,10 +35,12 @@ impl Batch<'_> {
         let mut done = RolledBack { number: self.next_number()?, ..RolledBack::default() };
         let parents_first = self.restored(copy, mode, &mut done)?;
         for name in &parents_first {
-            self.bring_all(copy, name, &mut done)?;
+            self.bring_all(copy, name, mode, &mut done)?;
         }
-        for name in parents_first.iter().rev() {
-            self.delete_others(copy, name, &mut done)?;
+        if mode != RestoreMode::Merge {
+            for name in parents_first.iter().rev() {
+                self.delete_others(copy, name, &mut done)?;
+            }
         }
         self.wait_whole()?;
         Ok(done)
@@ -67,21 +69,61 @@ impl Batch<'_> {
         match (mode, self.takes_local_changes(at)) {
             (RestoreMode::Replica, true) if !is_local => Part::Left,
             (RestoreMode::Replica, false) => Part::Left,
-            (RestoreMode::Authority, false) => Part::Refused,
-            (RestoreMode::Replica | RestoreMode::Authority, true) => Part::Restored,
+            (RestoreMode::Authority | RestoreMode::Merge, false) => Part::Refused,
+            (RestoreMode::Replica | RestoreMode::Authority | RestoreMode::Merge, true) => Part::Restored,
         }
     }
 
     /// Every record of the copy is brought to what it is there.
-    fn bring_all(&mut self, copy: &Connection, name: &Arc<str>, done: &mut RolledBack) -> Result<(), Failure> {
+    fn bring_all(
+        &mut self,
+        copy: &Connection,
+        name: &Arc<str>,
+        mode: RestoreMode,
+        done: &mut RolledBack,
+    ) -> Result<(), Failure> {
         let mut statement =
-            copy.prepare("SELECT key, document FROM tl_records WHERE collection = ?1 AND document IS NOT NULL")?;
+            copy.prepare("SELECT key, document, stamp FROM tl_records WHERE collection = ?1 AND document IS NOT NULL")?;
         let mut rows = statement.query([name])?;
         while let Some(row) = rows.next()? {
             let id = RecordId { collection: name.clone(), key: row.get(0)? };
-            self.bring_one(id, document(row, 1)?.as_ref(), done)?;
+            let wanted = match (document(row, 1)?, mode) {
+                (Some(document), RestoreMode::Merge) => self.merged(&id, document, row.get(2)?)?,
+                (document, RestoreMode::Replica | RestoreMode::Authority | RestoreMode::Merge) => document,
+            };
+            if wanted.is_some() {
+                self.bring_one(id, wanted.as_ref(), done)?;
+            }
         }
         Ok(())
+    }
+
+    /// What becomes of a record that is in the copy, by its collection's strategy: the copy is the other side. Nothing if it
+    /// stays as it is.
+    fn merged(&mut self, id: &RecordId, document: Document, stamp: i64) -> Result<Option<Document>, Failure> {
+        let place = self.collections.place(id)?;
+        let here = self.find(place)?;
+        let changed = match &here {
+            Some(record) => Some(record.stamp),
+            None => self.deleted_at(id)?,
+        };
+        let present = here.and_then(|record| record.state.document);
+        let is_newer = changed.is_none_or(|changed| changed < stamp);
+        Ok(match (self.collections.get(place.at).rules.strategy, present) {
+            (Strategy::RemoteWins, _) => Some(document),
+            (Strategy::NewestWins, _) | (Strategy::Merge, None) => Some(document).filter(|_| is_newer),
+            (Strategy::Merge, Some(present)) if is_newer => Some(present.overlaid(&document)),
+            (Strategy::Merge, Some(present)) => Some(document.overlaid(&present)),
+            // What somebody would have to decide stays as it is: the backup can be asked again.
+            (Strategy::LocalWins | Strategy::Manual, _) => Some(document).filter(|_| changed.is_none()),
+        })
+    }
+
+    /// When a record that is no more was deleted, as far as that is kept.
+    fn deleted_at(&self, id: &RecordId) -> Result<Option<i64>, Failure> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT max(ended) FROM tl_history WHERE collection = ?1 AND key = ?2")?;
+        Ok(statement.query_row([&id.collection, &id.key], |row| row.get(0))?)
     }
 
     /// Records that are not in the copy go.
@@ -216,6 +258,46 @@ mod tests {
         assert_eq!((world.outbox(), world.rows("tl_history")), (outbox, history));
         assert_eq!(restore(&mut world, &copy, RestoreMode::Authority, false).count, 5);
         assert_eq!(restore(&mut world, &copy, RestoreMode::Authority, false).count, 0, "once is enough");
+    }
+
+    #[test]
+    fn merged_each_record_becomes_what_its_collections_strategy_says() {
+        for (strategy, shared, deleted) in [
+            (Strategy::NewestWins, r#"{"id":"shared","n":2,"here":1}"#, false),
+            (Strategy::LocalWins, r#"{"id":"shared","n":2,"here":1}"#, false),
+            (Strategy::Manual, r#"{"id":"shared","n":2,"here":1}"#, false),
+            (Strategy::Merge, r#"{"here":1,"id":"shared","n":2,"old":1}"#, false),
+            (Strategy::RemoteWins, r#"{"id":"shared","n":1,"old":1}"#, true),
+        ] {
+            let mut world = World::with(|options| {
+                options.collections.iter_mut().for_each(|rules| rules.strategy = strategy);
+            });
+            world.save("drafts/shared", r#"{"n":1,"old":1}"#);
+            world.save("drafts/deleted", "{}");
+            let copy = copied(&world);
+            world.delete("drafts/shared");
+            world.save("drafts/shared", r#"{"n":2,"here":1}"#);
+            world.delete("drafts/deleted");
+            world.save("drafts/own", "{}");
+            let before = world.rows("tl_records");
+            restore(&mut world, &copy, RestoreMode::Merge, false);
+            assert_eq!(world.get("drafts/shared").unwrap(), shared, "{strategy:?}");
+            assert_eq!(world.get("drafts/deleted").is_some(), deleted, "{strategy:?}");
+            assert!(world.get("drafts/own").is_some() && world.rows("tl_records") >= before);
+            world.assert_healthy();
+        }
+    }
+
+    #[test]
+    fn merged_into_an_empty_store_everything_of_the_backup_is_there() {
+        let mut other = World::new();
+        other.save("notes/a", r#"{"n":1}"#);
+        other.save("drafts/b", r#"{"n":1}"#);
+        let copy = copied(&other);
+        let mut world = World::new();
+        assert_eq!(restore(&mut world, &copy, RestoreMode::Merge, false).count, 2);
+        assert_eq!(world.get("notes/a").unwrap(), r#"{"id":"a","n":1}"#);
+        assert_eq!(world.outbox(), [r#"1 notes/a create {"id":"a","n":1}"#]);
     }
 
     #[test]

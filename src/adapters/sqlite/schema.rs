@@ -1,6 +1,8 @@
 //! The tables and how older files become today's: forwards only, one `.sql` file a step.
 
-use rusqlite::Connection;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 use super::faults::Failure;
@@ -11,6 +13,14 @@ const STEPS: &[M<'_>] =
 
 /// The schema that this build writes.
 pub(super) const KNOWN: usize = STEPS.len();
+
+/// Whether a store was written by an earlier build: its tables are changed when it is opened.
+pub(crate) fn is_of_earlier_build(database: &Path) -> bool {
+    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let version =
+        connection.and_then(|file| file.pragma_query_value(None, "user_version", |row| row.get::<_, usize>(0)));
+    version.is_ok_and(|version| (1..KNOWN).contains(&version))
+}
 
 /// Brings the file to today's schema. A file from a later build is left alone.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use tidelock_actors::ports::StoreError;
 
+use super::counters;
 use super::faults::Failure;
 use super::lock::OwnerLock;
 use super::open::OpenError;
@@ -19,7 +20,7 @@ fn mark(directory: &Path) -> PathBuf {
 }
 
 /// Notes that something is wrong with the store.
-pub(super) fn suspect(directory: &Path) {
+pub(crate) fn suspect(directory: &Path) {
     if let Err(error) = std::fs::write(mark(directory), "") {
         tracing::warn!(%error, "it could not be noted that the store may be damaged");
     }
@@ -38,7 +39,8 @@ pub(crate) fn trust(directory: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Looks at every page of a store that nobody has open; an error where they are damaged. Indexes alone are made anew.
+/// Looks at every page of a store that nobody has open; an error where they are damaged. Indexes alone are made anew, and
+/// counts are corrected.
 pub(crate) fn examine(directory: &Path) -> Result<(), OpenError> {
     let _owned = OwnerLock::take(directory)?;
     let examined = || -> Result<(), Failure> {
@@ -48,7 +50,7 @@ pub(crate) fn examine(directory: &Path) -> Result<(), OpenError> {
             connection.execute_batch("REINDEX")?;
             integrity(&connection)?;
         }
-        Ok(())
+        counters::correct(&connection)
     };
     examined()?;
     trust(directory).map_err(|source| OpenError::Files { path: mark(directory), source })
