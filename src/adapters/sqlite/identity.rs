@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 use tidelock_actors::queue::BOUNDARIES;
 use uuid::Uuid;
@@ -67,11 +67,11 @@ pub(super) fn renew(connection: &Connection) -> Result<(), Failure> {
     for name in ["client_id", "epoch"] {
         set(connection, name, &Uuid::new_v4().to_string())?;
     }
+    connection.execute("DELETE FROM tl_checkpoints WHERE name = ?1", [BOUNDARIES])?;
     let boundaries = boundaries(connection)?;
-    connection.execute(
-        "INSERT OR REPLACE INTO tl_checkpoints (name, value) VALUES (?1, ?2)",
-        params![BOUNDARIES, boundaries],
-    )?;
+    if !boundaries.is_empty() {
+        connection.execute("INSERT INTO tl_checkpoints (name, value) VALUES (?1, ?2)", [BOUNDARIES, &boundaries])?;
+    }
     Ok(())
 }
 
