@@ -32,6 +32,8 @@ pub(super) fn archive_options(config: &Config) -> ArchiveOptions {
     let (store, backup) = (config.storage.data_dir.clone(), &config.backup);
     let is_beside = backup.dir.as_os_str().is_empty();
     let directory = if is_beside { store.join("backups") } else { backup.dir.clone() };
+    // What is told of a backup is understood in any folder.
+    let directory = std::path::absolute(&directory).unwrap_or(directory);
     let (last, hourly, daily, weekly) = (backup.keep_last, backup.keep_hourly, backup.keep_daily, backup.keep_weekly);
     let keep = Keep { last, hourly, daily, weekly };
     ArchiveOptions { store, directory, keep, incremental: backup.incremental, full_interval: backup.full_interval }

@@ -10,7 +10,9 @@
 
 mod audit;
 mod backups;
+mod clones;
 mod command_line;
+mod command_line_backup;
 mod command_line_synced;
 mod conflicts;
 mod fleet;
