@@ -9,6 +9,7 @@ use super::layers::{self, Table};
 use super::problem::{bad_value, unknown};
 use super::schema::{self, Key};
 use super::{Config, collections};
+use crate::adapters::archive;
 
 /// Looks at one layer by itself: every key must be known and every value must fit its key.
 pub(super) fn check_layer(layer: &Table) -> Vec<String> {
@@ -78,7 +79,7 @@ fn fits(key: &Key, path: &str, value: &Value) -> bool {
 
 /// A value as it is shown in a message: on one line, and never a secret.
 pub(super) fn shown(key: &str, value: &Value) -> String {
-    if ["key", "token", "secret", "password"].iter().any(|part| key.contains(part)) && key != "key" {
+    if ["key", "token", "secret", "password", "passphrase"].iter().any(|part| key.contains(part)) && key != "key" {
         return "(not shown)".to_owned();
     }
     match &value.kind {
@@ -199,6 +200,10 @@ impl Check<'_> {
         }
         let is_never = backup.drill_interval.is_zero();
         self.require(is_never || (MINUTE..=365 * DAY).contains(&backup.drill_interval), "backup.drill_interval");
+        let is_known = ["", "passphrase"].contains(&backup.encrypt.as_str()) || archive::is_recipient(&backup.encrypt);
+        self.require(is_known, "backup.encrypt");
+        let needs_passphrase = backup.encrypt == "passphrase" && backup.passphrase.is_none();
+        self.require_that(!needs_passphrase, "backup.encrypt", "a passphrase in backup.passphrase beside it");
     }
 
     fn rest(&mut self, config: &Config) {

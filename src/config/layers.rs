@@ -189,8 +189,8 @@ fn profile_file(profile: &str, beside: &Path) -> Result<PathBuf, ConfigError> {
     })
 }
 
-/// The keys that name folders; a relative one in a file counts from that file's.
-const FOLDERS: [(&str, &str); 2] = [("storage", "data_dir"), ("backup", "dir")];
+/// The keys that name folders and files; a relative one in a file counts from that file's folder.
+const FOLDERS: [(&str, &str); 3] = [("storage", "data_dir"), ("backup", "dir"), ("backup", "identity")];
 
 fn read_file(path: &Path, around: &Surroundings) -> Result<Table, ConfigError> {
     let place = path.display().to_string();

@@ -113,7 +113,7 @@ pub enum Durability {
 }
 
 /// `[backup]`: backups of the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupSettings {
     /// Whether they are taken without anybody asking.
@@ -136,6 +136,13 @@ pub struct BackupSettings {
     pub keep_daily: usize,
     /// Of so many weeks the newest.
     pub keep_weekly: usize,
+    /// For whom they are encrypted: a recipient, `passphrase`, or nobody where it is empty.
+    pub encrypt: String,
+    /// The passphrase.
+    #[serde(deserialize_with = "secret", serialize_with = "redacted")]
+    pub passphrase: Option<SecretString>,
+    /// The file with the recipient's secret key; empty for none.
+    pub identity: PathBuf,
     /// How often the newest is tried; zero means never by itself.
     #[serde(with = "humantime_serde")]
     pub drill_interval: Duration,

@@ -8,7 +8,7 @@ use tidelock_actors::limits::{PAGE_ROWS, READERS};
 use tidelock_actors::model::CollectionRules;
 use tidelock_actors::ports::{Reader, Remote};
 
-use crate::adapters::archive::ArchiveOptions;
+use crate::adapters::archive::{ArchiveOptions, Keys};
 use crate::adapters::nowhere::Nowhere;
 use crate::adapters::sqlite::{SqliteReads, StoreOptions};
 use crate::adapters::supabase::{Chosen, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender, TokenSource};
@@ -36,7 +36,9 @@ pub(super) fn archive_options(config: &Config) -> ArchiveOptions {
     let directory = std::path::absolute(&directory).unwrap_or(directory);
     let (last, hourly, daily, weekly) = (backup.keep_last, backup.keep_hourly, backup.keep_daily, backup.keep_weekly);
     let keep = Keep { last, hourly, daily, weekly };
-    ArchiveOptions { store, directory, keep, incremental: backup.incremental, full_interval: backup.full_interval }
+    let keys = Keys::new(&backup.encrypt, backup.passphrase.as_ref(), &backup.identity);
+    let (incremental, full_interval) = (backup.incremental, backup.full_interval);
+    ArchiveOptions { store, directory, keep, incremental, full_interval, keys }
 }
 
 /// What the server knows this store by, and which server it is that the store knows.

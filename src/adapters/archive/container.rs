@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic      16 bytes, "tidelock backup\n"
-//! payload    a zstd frame
+//! payload    a zstd frame, in an age file where it is encrypted
 //! manifest   JSON
 //! length     of the manifest, 4 bytes, little endian
 //! digest     BLAKE3 of everything before it, 32 bytes
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use tidelock_actors::backups::ArchiveError;
 
+use super::encryption::Keys;
 use super::faults::{damaged, io};
 use super::manifest::Manifest;
 
@@ -56,6 +57,7 @@ impl<W: Write> Write for Digested<W> {
 /// digest, and the file's size.
 pub(super) fn write(
     path: &Path,
+    keys: &Keys,
     payload: impl FnOnce(&mut dyn Write) -> Result<u64, ArchiveError>,
     manifest: impl FnOnce(u64) -> Manifest,
 ) -> Result<(Manifest, u64), ArchiveError> {
@@ -64,16 +66,32 @@ pub(super) fn write(
     let inner = BufWriter::with_capacity(BUFFER_BYTES, file.as_file_mut());
     let mut digested = Digested { hasher: blake3::Hasher::new(), inner, bytes: 0 };
     digested.write_all(MAGIC).map_err(io)?;
-    let mut encoder = zstd::stream::write::Encoder::new(&mut digested, LEVEL).map_err(io)?;
-    let plain_bytes = payload(&mut encoder)?;
-    encoder.finish().map_err(io)?;
-    let manifest = manifest(plain_bytes);
+    let plain_bytes = match keys.encryptor()? {
+        None => compressed(&mut digested, payload)?,
+        Some(encryptor) => {
+            let mut encrypted = encryptor.wrap_output(&mut digested).map_err(io)?;
+            let plain_bytes = compressed(&mut encrypted, payload)?;
+            encrypted.finish().map_err(io)?;
+            plain_bytes
+        }
+    };
+    let manifest = Manifest { is_encrypted: keys.encrypts(), ..manifest(plain_bytes) };
     let (digest, bytes) = finish(&mut digested, &manifest).map_err(io)?;
     drop(digested);
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;
     sync_directory(directory).map_err(io)?;
     Ok((Manifest { digest, ..manifest }, bytes))
+}
+
+fn compressed(
+    sink: &mut dyn Write,
+    payload: impl FnOnce(&mut dyn Write) -> Result<u64, ArchiveError>,
+) -> Result<u64, ArchiveError> {
+    let mut encoder = zstd::stream::write::Encoder::new(sink, LEVEL).map_err(io)?;
+    let plain_bytes = payload(&mut encoder)?;
+    encoder.finish().map_err(io)?;
+    Ok(plain_bytes)
 }
 
 /// A file that has no name of its own yet; one that is left over after a crash is known by this one.
@@ -159,11 +177,15 @@ impl Backup {
     }
 
     /// What was put in. Only after `check`: a decoder is no place for strange bytes.
-    pub fn payload(&mut self) -> Result<impl Read + '_, ArchiveError> {
+    pub fn payload(&mut self, keys: &Keys) -> Result<Box<dyn Read + '_>, ArchiveError> {
         let start = MAGIC.len() as u64;
         self.file.seek(SeekFrom::Start(start)).map_err(io)?;
-        let stored = (&self.file).take(self.payload_end - start);
-        let decoder = zstd::stream::read::Decoder::new(stored).map_err(io)?;
-        Ok(BufReader::with_capacity(BUFFER_BYTES, decoder.single_frame()))
+        let stored = BufReader::with_capacity(BUFFER_BYTES, (&self.file).take(self.payload_end - start));
+        let packed: Box<dyn Read> = match self.manifest.is_encrypted {
+            true => keys.decrypted(stored, &self.path)?,
+            false => Box::new(stored),
+        };
+        let decoder = zstd::stream::read::Decoder::new(packed).map_err(io)?;
+        Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder.single_frame())))
     }
 }

@@ -74,7 +74,7 @@ impl FileArchive {
         sqlite::check_pages(&copy)?;
         let id = name(began, Kind::Full);
         let manifest = |plain_bytes| manifest(&id, Kind::Full, reason, began, &contents, plain_bytes, log);
-        write(&options.directory, &id, |sink| pour(File::open(&copy).map_err(io)?, sink), manifest)
+        write(options, &id, |sink| pour(File::open(&copy).map_err(io)?, sink), manifest)
     }
 
     /// From here on the log is kept, so that the next backup can continue this one.
@@ -113,19 +113,19 @@ fn write_log(
         let (after, base) = (Some(newest.manifest.digest.clone()), newest.manifest.base.clone());
         Manifest { after, base, ..own }
     };
-    let taken = write(&options.directory, &id, payload, manifest)?;
+    let taken = write(options, &id, payload, manifest)?;
     // It is in a backup now; what a crash leaves of it is recognised by where it ends.
     cut.parts.iter().try_for_each(std::fs::remove_file).map_err(io)?;
     Ok(taken)
 }
 
 fn write(
-    directory: &Path,
+    options: &ArchiveOptions,
     id: &str,
     payload: impl FnOnce(&mut dyn Write) -> Result<u64, ArchiveError>,
     manifest: impl FnOnce(u64) -> Manifest,
 ) -> Result<Taken, ArchiveError> {
-    let (manifest, bytes) = container::write(&file_of(directory, id), payload, manifest)?;
+    let (manifest, bytes) = container::write(&file_of(&options.directory, id), &options.keys, payload, manifest)?;
     Ok(Taken { id: manifest.id, taken_ms: manifest.timestamp.as_millisecond(), bytes })
 }
 
@@ -174,6 +174,7 @@ pub(super) fn manifest(
         checkpoints: contents.checkpoints.clone(),
         counts,
         plain_bytes,
+        is_encrypted: false,
         log,
         digest: String::new(),
     }

@@ -57,6 +57,9 @@ pub struct Manifest {
     pub counts: BTreeMap<String, CollectionCounts>,
     /// The size of what it holds, before compression.
     pub plain_bytes: u64,
+    /// Whether what it holds is encrypted (age). What stands here never is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_encrypted: bool,
     /// Where in the database's log it ends.
     pub log: Option<LogPosition>,
     /// BLAKE3 of everything before it in the file, in hexadecimal digits. Not written: it stands behind the manifest.

@@ -7,6 +7,7 @@
 mod catalogue;
 mod container;
 mod create;
+mod encryption;
 mod faults;
 mod manifest;
 mod rebuild;
@@ -22,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use tidelock_actors::backups::{ArchiveError, Keep, Reason, Standing, Taken};
 use tidelock_actors::ports::Archive;
 
+pub use self::encryption::Keys;
+pub(crate) use self::encryption::is_recipient;
 pub use self::manifest::{Kind, Manifest};
 use crate::adapters::sqlite::Log;
 use catalogue::{Catalogue, Entry};
@@ -41,6 +44,8 @@ pub struct ArchiveOptions {
     pub incremental: bool,
     /// After how long one is full all the same.
     pub full_interval: std::time::Duration,
+    /// What they are encrypted with.
+    pub keys: Keys,
 }
 
 /// A backup as it is listed.
@@ -68,6 +73,8 @@ pub struct BackupView {
     pub client_id: String,
     /// The full backup that it needs.
     pub base: String,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
     /// Whether it was restored into a file beside and found good.
     pub verified: bool,
     /// When that was.
@@ -191,7 +198,8 @@ impl FileArchive {
 }
 
 fn view(entry: &Entry, tried: &catalogue::Tried) -> BackupView {
-    let Manifest { id, kind, reason, timestamp, client_id, base, digest, counts, .. } = entry.manifest.clone();
+    let Manifest { id, kind, reason, timestamp, client_id, base, digest, counts, is_encrypted, .. } =
+        entry.manifest.clone();
     let verified_at = tried.get(&digest).copied();
     BackupView {
         id,
@@ -205,6 +213,7 @@ fn view(entry: &Entry, tried: &catalogue::Tried) -> BackupView {
         pending: counts.values().map(|counts| counts.pending).sum(),
         client_id,
         base,
+        encrypted: is_encrypted,
         verified: verified_at.is_some(),
         verified_at,
     }
@@ -232,6 +241,10 @@ impl Archive for FileArchive {
 
     fn drill(&self) -> BoxFuture<'static, Result<(), ArchiveError>> {
         self.run(|archive| match archive.catalogue()?.newest() {
+            // Without the key its bytes are all that can be looked at.
+            Some(newest) if newest.manifest.is_encrypted && !archive.options().keys.can_read() => {
+                container::open(&newest.path)?.check()
+            }
             Some(newest) => archive.verify(&newest.manifest.id).map(|_| ()),
             None => Ok(()),
         })

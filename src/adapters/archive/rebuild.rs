@@ -11,6 +11,7 @@ use tidelock_actors::model::Stamp;
 
 use super::catalogue;
 use super::create::{manifest, name};
+use super::encryption::Keys;
 use super::faults::{damaged, io};
 use super::manifest::{Kind, Manifest};
 use super::{FileArchive, container, scratch};
@@ -39,7 +40,7 @@ impl FileArchive {
     /// Puts the database at a point together in a new file.
     pub(crate) fn rebuild(&self, point: &Point, to: &Path) -> Result<Rebuilt, ArchiveError> {
         let (chain, until) = self.chain_of(point)?;
-        rebuild(&chain, until, to)
+        rebuild(&chain, &self.options().keys, until, to)
     }
 
     /// The same in a file that goes when nobody holds it any more.
@@ -123,7 +124,7 @@ impl FileArchive {
             |sink: &mut dyn std::io::Write| std::io::copy(&mut File::open(&copy).map_err(io)?, sink).map_err(io);
         let own =
             |bytes| manifest(&name(began, Kind::Full), Kind::Full, Reason::Requested, began, &contents, bytes, None);
-        Ok(container::write(to, payload, own)?.0)
+        Ok(container::write(to, &self.options().keys, payload, own)?.0)
     }
 }
 
@@ -132,7 +133,7 @@ fn is_path(name: &str) -> bool {
     name.contains(['/', '\\']) || Path::new(name).extension().is_some_and(|end| end == catalogue::EXTENSION)
 }
 
-fn rebuild(chain: &[PathBuf], until: Option<Stamp>, to: &Path) -> Result<Rebuilt, ArchiveError> {
+fn rebuild(chain: &[PathBuf], keys: &Keys, until: Option<Stamp>, to: &Path) -> Result<Rebuilt, ArchiveError> {
     let mut replay: Option<Replay> = None;
     let mut last: Option<Manifest> = None;
     for path in chain {
@@ -144,10 +145,10 @@ fn rebuild(chain: &[PathBuf], until: Option<Stamp>, to: &Path) -> Result<Rebuilt
         }
         match &mut replay {
             None => {
-                pour_out(&mut backup, to, path)?;
+                pour_out(&mut backup, keys, to, path)?;
                 replay = Some(Replay::new(to, until)?);
             }
-            Some(replay) => replay.take(backup.payload()?).map_err(|error| damaged(path, &error.to_string()))?,
+            Some(replay) => replay.take(backup.payload(keys)?).map_err(|error| damaged(path, &error.to_string()))?,
         }
         last = Some(backup.manifest);
     }
@@ -157,9 +158,9 @@ fn rebuild(chain: &[PathBuf], until: Option<Stamp>, to: &Path) -> Result<Rebuilt
     }
 }
 
-fn pour_out(backup: &mut container::Backup, to: &Path, path: &Path) -> Result<(), ArchiveError> {
+fn pour_out(backup: &mut container::Backup, keys: &Keys, to: &Path, path: &Path) -> Result<(), ArchiveError> {
     let expected = backup.manifest.plain_bytes;
     let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(to).map_err(io)?;
-    let poured = std::io::copy(&mut backup.payload()?, &mut file).map_err(io)?;
+    let poured = std::io::copy(&mut backup.payload(keys)?, &mut file).map_err(io)?;
     (poured == expected).then_some(()).ok_or_else(|| damaged(path, "it holds less than it says"))
 }
