@@ -1,6 +1,6 @@
 //! H45 through the whole handle: a store that is damaged in the middle, at its head, in its indexes.
 
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use futures::executor::block_on;
@@ -50,8 +50,9 @@ fn close(tidelock: Tidelock, folder: &Path) {
 }
 
 fn overwrite(folder: &Path, at: u64, bytes: &[u8]) {
-    let file = std::fs::File::options().write(true).open(folder.join("tidelock.db")).unwrap();
-    file.write_all_at(bytes, at).unwrap();
+    let mut file = std::fs::File::options().write(true).open(folder.join("tidelock.db")).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod audit;
 mod backups;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod damage;
 mod equipment;
 #[cfg(test)]
