@@ -155,3 +155,32 @@ fn h45_counts_that_are_wrong_are_mended_in_place() {
     assert_eq!((records(&tidelock), tidelock.status().pending, tidelock.last_repair()), ([100, 100], 100, None));
     assert!(block_on(tidelock.verify_integrity()).unwrap().healthy);
 }
+
+/// A repair that was stopped after so many of its steps.
+fn stopped_after(folder: &Path, steps: usize) {
+    let aside = folder.join("damaged/stopped");
+    std::fs::create_dir_all(&aside).unwrap();
+    let begun =
+        format!(r#"{{"at":"2026-11-22T10:00:00Z","cause":"on purpose","aside":{:?}}}"#, aside.display().to_string());
+    std::fs::write(folder.join("repairing.json"), begun).unwrap();
+    for name in ["log", "tidelock.db-shm", "tidelock.db-wal", "tidelock.db"].iter().take(steps) {
+        std::fs::rename(folder.join(name), aside.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn h45_h47_a_repair_that_was_killed_in_the_middle_is_gone_on_with() {
+    for steps in 0..=4 {
+        let folder = tempfile::tempdir().unwrap();
+        let tidelock = filled(folder.path());
+        block_on(tidelock.shutdown());
+        drop(tidelock);
+        stopped_after(folder.path(), steps);
+        let tidelock = Tidelock::open(config(folder.path())).unwrap();
+        assert_eq!(records(&tidelock), [100, 100], "stopped after {steps} steps");
+        let repair = tidelock.last_repair().unwrap();
+        assert!(repair.backup.is_some() && repair.salvaged == 100, "{repair:?}");
+        assert!(block_on(tidelock.verify_integrity()).unwrap().healthy);
+        assert!(!folder.path().join("repairing.json").exists());
+    }
+}

@@ -18,7 +18,7 @@ use crate::adapters::archive::{FileArchive, Point};
 use crate::adapters::sqlite::{self, Found, OpenError, Salvaged, SqliteReads, SqliteStore};
 use crate::config::Config;
 use crate::error::Error;
-use crate::private::private;
+use crate::private::{private, private_directory};
 
 /// The folder of damaged files, each in a folder of its own.
 const ASIDE: &str = "damaged";
@@ -26,8 +26,12 @@ const ASIDE: &str = "damaged";
 const REPORT: &str = "repair.json";
 /// What could be read and has no place.
 const UNPLACED: &str = "unplaced.jsonl";
-/// A store's files.
-const FILES: [&str; 4] = ["tidelock.db", "tidelock.db-wal", "tidelock.db-shm", "log"];
+/// A store's files, the database last.
+const FILES: [&str; 4] = ["log", "tidelock.db-shm", "tidelock.db-wal", "tidelock.db"];
+/// The file that says that a repair was begun.
+const BEGUN: &str = "repairing.json";
+/// The folder, beside the damaged files, in which the store is made that takes their place.
+const NEW: &str = "new";
 
 /// What was done about a damaged store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,29 +52,73 @@ pub struct Repair {
     pub unplaced: u64,
 }
 
-/// Opens a store, and repairs it first where it is damaged and that is wanted.
+/// Opens a store, and repairs it first where it is damaged and that is wanted, or where a repair was not finished.
 pub(super) fn open(config: &Config) -> Result<(SqliteStore, SqliteReads), Error> {
+    let data_dir = &config.storage.data_dir;
     let options = || store_options(config, &config.rules());
+    if let Some(begun) = Begun::read(data_dir) {
+        return repaired(config, begun);
+    }
     back_up_before_migration(config);
-    let opened = match sqlite::is_suspect(&config.storage.data_dir) {
-        true => sqlite::examine(&config.storage.data_dir).and_then(|()| sqlite::open(options())),
+    let opened = match sqlite::is_suspect(data_dir) {
+        true => sqlite::examine(data_dir).and_then(|()| sqlite::open(options())),
         false => sqlite::open(options()),
     };
     match opened {
         Err(OpenError::Store(StoreError::Damaged(cause))) if config.storage.self_repair => {
             tracing::error!(cause, "the store is damaged; it is kept aside and replaced by the newest good backup");
-            let (mut repair, after) = replace(config, &cause)?;
-            let (mut store, reads) = sqlite::open(options())?;
-            let own = config.rules().into_iter().filter(|rules| rules.direction == Direction::Local);
-            let own: Vec<Arc<str>> = own.map(|rules| rules.name).collect();
-            let damaged = sqlite::database(&repair.kept_aside);
-            lay_over(&mut store, sqlite::salvage(&damaged, after.sequence, after.stamp, &own), &mut repair);
-            write_report(&repair)?;
-            tracing::error!(?repair, "the store was repaired");
-            Ok((store, reads))
+            repaired(config, Begun::now(data_dir, &cause))
         }
         opened => Ok(opened?),
     }
+}
+
+fn repaired(config: &Config, begun: Begun) -> Result<(SqliteStore, SqliteReads), Error> {
+    let data_dir = &config.storage.data_dir;
+    let (mut repair, after) = replace(config, &begun)?;
+    let (mut store, reads) = sqlite::open(store_options(config, &config.rules()))?;
+    let own = config.rules().into_iter().filter(|rules| rules.direction == Direction::Local);
+    let own: Vec<Arc<str>> = own.map(|rules| rules.name).collect();
+    let damaged = sqlite::database(&repair.kept_aside);
+    lay_over(&mut store, sqlite::salvage(&damaged, after.sequence, after.stamp, &own), &mut repair);
+    write_report(&repair)?;
+    begun.end(data_dir).map_err(files(data_dir))?;
+    tracing::error!(?repair, "the store was repaired");
+    Ok((store, reads))
+}
+
+/// A repair, written down before anything is moved: whoever opens the store after a crash in the middle goes on with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Begun {
+    at: Timestamp,
+    cause: String,
+    aside: PathBuf,
+}
+
+impl Begun {
+    fn now(data_dir: &Path, cause: &str) -> Self {
+        let at = Timestamp::now();
+        let aside = data_dir.join(ASIDE).join(at.strftime("%Y%m%dT%H%M%S.%3fZ").to_string());
+        Self { at, cause: cause.to_owned(), aside }
+    }
+
+    fn read(data_dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(data_dir.join(BEGUN)).ok()?).ok()
+    }
+
+    fn write(&self, data_dir: &Path) -> std::io::Result<()> {
+        write_durably(&data_dir.join(BEGUN), &serde_json::to_vec(self)?)
+    }
+
+    fn end(&self, data_dir: &Path) -> std::io::Result<()> {
+        std::fs::remove_file(data_dir.join(BEGUN))
+    }
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Changing the tables is one transaction, so that a backup which fails is no reason not to go on.
@@ -102,38 +150,61 @@ struct After {
     stamp: Stamp,
 }
 
-/// Keeps the damaged files aside and puts the newest good backup in their place.
-fn replace(config: &Config, cause: &str) -> Result<(Repair, After), Error> {
+/// Keeps the damaged files aside and puts the newest good backup in their place. Every step may be done again.
+fn replace(config: &Config, begun: &Begun) -> Result<(Repair, After), Error> {
     let data_dir = &config.storage.data_dir;
     let _owned = sqlite::own(data_dir)?;
-    let at = Timestamp::now();
-    let kept_aside = data_dir.join(ASIDE).join(at.strftime("%Y%m%dT%H%M%S.%3fZ").to_string());
-    crate::private::private_directory(&kept_aside).map_err(files(&kept_aside))?;
+    let (aside, new) = (&begun.aside, begun.aside.join(NEW));
+    private_directory(aside).map_err(files(aside))?;
+    match std::fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(files(&new)(error)),
+        _ => {}
+    }
+    let (repair, after) = newest_good(config, begun, &new)?;
+    begun.write(data_dir).map_err(files(data_dir))?;
+    put_aside(data_dir, aside).map_err(files(aside))?;
+    let (database, made) = (sqlite::database(data_dir), sqlite::database(&new));
+    if made.exists() && !database.exists() {
+        std::fs::rename(&made, &database).map_err(files(&database))?;
+    }
+    sqlite::trust(data_dir).map_err(files(data_dir))?;
+    Ok((repair, after))
+}
+
+/// The database goes last: once it is there, what lies in the data folder is not the damaged one.
+fn put_aside(data_dir: &Path, aside: &Path) -> std::io::Result<()> {
+    if sqlite::database(aside).exists() {
+        return Ok(());
+    }
     for name in FILES {
-        match std::fs::rename(data_dir.join(name), kept_aside.join(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(files(data_dir)(error)),
+        match std::fs::rename(data_dir.join(name), aside.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    sqlite::trust(data_dir).map_err(files(data_dir))?;
+    Ok(())
+}
+
+/// Makes a store of the newest backup that is good, in a folder of its own.
+fn newest_good(config: &Config, begun: &Begun, new: &Path) -> Result<(Repair, After), Error> {
     let archive = FileArchive::new(archive_options(config), None);
-    let cause = cause.to_owned();
+    let Begun { at, cause, aside } = begun;
+    let (at, cause, kept_aside) = (*at, cause.clone(), aside.clone());
     let mut repair = Repair { at, cause, kept_aside, backup: None, backup_timestamp: None, salvaged: 0, unplaced: 0 };
-    let mut after = After::default();
     for view in archive.list()? {
         let point = Point { backup: Some(view.id.clone()), at: None };
-        match archive.verify(&view.id).and_then(|_| archive.restore_to(&point, data_dir)) {
+        match archive.verify(&view.id).and_then(|_| archive.restore_to(&point, new)) {
             Ok(rebuilt) => {
-                after = After { sequence: rebuilt.contents.sequence, stamp: rebuilt.contents.stamp };
+                let after = After { sequence: rebuilt.contents.sequence, stamp: rebuilt.contents.stamp };
                 repair.backup_timestamp = Timestamp::from_millisecond(after.stamp.millis()).ok();
                 repair.backup = Some(view.id);
-                break;
+                return Ok((repair, after));
             }
             Err(error @ ArchiveError::Damaged(_)) => tracing::error!(%error, "the next older backup is tried"),
             Err(error) => return Err(error.into()),
         }
     }
-    Ok((repair, after))
+    Ok((repair, After::default()))
 }
 
 /// Makes again what was read, each transaction whole.
@@ -169,12 +240,8 @@ fn keep_unplaced(aside: &Path, transaction: &[Found]) -> std::io::Result<()> {
 
 fn write_report(repair: &Repair) -> Result<(), Error> {
     let path = repair.kept_aside.join(REPORT);
-    let written = serde_json::to_vec_pretty(repair).map_err(std::io::Error::from).and_then(|report| {
-        let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(&path)?;
-        file.write_all(&report)?;
-        file.sync_data()
-    });
-    written.map_err(files(&path))
+    let report = serde_json::to_vec_pretty(repair).map_err(std::io::Error::from);
+    report.and_then(|report| write_durably(&path, &report)).map_err(files(&path))
 }
 
 fn files(path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -380,6 +380,35 @@ mod tests {
     }
 
     #[test]
+    fn h47_a_part_that_a_crash_has_cut_off_is_copied_again() {
+        let (mut kept, mut chance) = (Kept::new(), Chance::from_seed(5));
+        kept.write(50, &mut chance);
+        kept.cut();
+        for cut_off in [10, 24, 60, 5_000] {
+            kept.write(50, &mut chance);
+            // As after a crash in the middle of copying: the log has all of it, the last part not.
+            let directory = kept.world.directory.path().join("log");
+            let World { store, reads, directory: held, now_ms } = kept.world;
+            drop((store, reads));
+            let part = super::super::spool::parts(&directory).unwrap().pop().unwrap();
+            let log = std::fs::read(log_of(&file(held.path()))).unwrap();
+            let end = super::super::spool::end_of(&directory).unwrap().unwrap();
+            let rest = &log[end.offset as usize..];
+            let mut torn = end.salts.0.to_vec();
+            torn.extend_from_slice(&end.offset.to_le_bytes());
+            torn.extend_from_slice(&(rest.len() as u64).to_le_bytes());
+            torn.extend_from_slice(rest);
+            torn.truncate(cut_off);
+            OpenOptions::new().append(true).open(&part).unwrap().write_all(&torn).unwrap();
+            let (store, reads) = super::super::open(super::super::world::options(held.path())).unwrap();
+            kept.world = World { store, reads, directory: held, now_ms };
+            kept.write(50, &mut chance);
+            kept.cut();
+            assert!(kept.replayed(kept.cuts.len(), None) == kept.now(), "cut off after {cut_off} bytes");
+        }
+    }
+
+    #[test]
     fn a_copy_is_carried_on_to_any_moment_between() {
         let (mut kept, mut chance) = (Kept::new(), Chance::from_seed(7));
         let mut moments = Vec::new();

@@ -70,6 +70,10 @@ impl Spool {
     /// Goes on after what lies there.
     pub(super) fn resume(directory: &Path) -> std::io::Result<Self> {
         let parts = parts(directory)?;
+        for path in &parts {
+            // Cut off by a crash: what follows would be taken for the rest of it.
+            OpenOptions::new().write(true).open(path)?.set_len(sections(path)?.1)?;
+        }
         let bytes = parts.iter().map(|path| Ok(path.metadata()?.len())).sum::<std::io::Result<u64>>()?;
         let number = parts.last().and_then(|path| path.file_stem()?.to_str()?.parse::<u64>().ok()).unwrap_or(0) + 1;
         Ok(Self { directory: directory.to_owned(), current: part(directory, number)?, number, bytes })
