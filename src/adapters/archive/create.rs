@@ -192,7 +192,9 @@ fn make_room(options: &ArchiveOptions, needed: u64) -> Result<(), ArchiveError> 
         return Ok(());
     }
     let directory = options.directory.display();
-    let words = format!("a backup needs about {needed} bytes in {directory}, where {free} are free");
+    let words = format!(
+        "a backup needs about {needed} bytes in {directory}, where {free} are free and {RESERVE_BYTES} are to stay free"
+    );
     Err(ArchiveError::NoRoom(words))
 }
 
