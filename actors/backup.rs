@@ -29,8 +29,10 @@ pub struct Configure(pub Times);
 pub struct BackupStatus {
     /// When the newest one was taken, milliseconds since 1970.
     pub taken_ms: Option<i64>,
-    /// What went wrong last, until one is taken and tried well.
+    /// What went wrong when one was taken last.
     pub last_error: Option<String>,
+    /// What went wrong when one was tried last.
+    pub drill_error: Option<String>,
 }
 
 /// The actor.
@@ -79,19 +81,23 @@ impl BackupTimer {
             }
         };
         let ended = work.into_actor(self).map(move |ended, timer, context| {
-            timer.note(&ended);
+            timer.note(task, &ended);
             timer.step(Input::Ended { task, is_done: ended.is_ok() }, context);
         });
         context.spawn(ended);
     }
 
-    fn note(&self, ended: &Result<Option<i64>, ArchiveError>) {
+    fn note(&self, task: Task, ended: &Result<Option<i64>, ArchiveError>) {
         if let Err(error) = ended {
-            tracing::warn!(%error, "a backup failed; it is tried again");
+            tracing::warn!(%error, ?task, "a backup failed; it is tried again");
         }
         self.status.send_if_modified(|status| {
             let before = status.clone();
-            status.last_error = ended.as_ref().err().map(ToString::to_string);
+            let said = ended.as_ref().err().map(ToString::to_string);
+            match task {
+                Task::Backup => status.last_error = said,
+                Task::Drill => status.drill_error = said,
+            }
             status.taken_ms = ended.as_ref().ok().copied().flatten().or(status.taken_ms);
             *status != before
         });
@@ -138,7 +144,10 @@ impl Handler<TakeBackup> for BackupTimer {
         let given: Self::Result = answer.clone();
         let work = async move { archive.take(reason).await };
         let ended = work.into_actor(self).map(move |ended, timer, _| {
-            timer.note(&ended.as_ref().map(|taken| taken.as_ref().map(|taken| taken.taken_ms)).map_err(Clone::clone));
+            timer.note(
+                Task::Backup,
+                &ended.as_ref().map(|taken| taken.as_ref().map(|taken| taken.taken_ms)).map_err(Clone::clone),
+            );
             let nothing = || ArchiveError::Failed("the archive took no backup".to_owned());
             answer.give(ended.and_then(|taken| taken.ok_or_else(nothing)));
         });

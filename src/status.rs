@@ -133,7 +133,7 @@ impl StatusSources {
             next_round_at: sync.next_round_ms.and_then(time),
             mode: self.remote.mode().to_owned(),
             last_backup_at: backups.taken_ms.and_then(time),
-            backup_error: backups.last_error,
+            backup_error: backups.last_error.or(backups.drill_error),
             collections,
             parts,
         }

@@ -173,6 +173,12 @@ impl Tidelock {
     /// others are held against the server and put right.
     pub async fn restore(&self, request: RestoreRequest) -> Result<RestoreReport, Error> {
         let RestoreRequest { point, mode, dry_run } = request;
+        if let Some(at) = point.at
+            && self.backups().info().await?.timestamp.is_none_or(|newest| newest < at)
+        {
+            // What was committed since the newest backup is in none yet.
+            self.take(Reason::Requested).await?;
+        }
         let (copy, rebuilt) = self.inner.archive.run(move |archive| archive.rebuild_beside(&point)).await?;
         let reason = if mode == RestoreMode::Merge { Reason::Import } else { Reason::Restore };
         let before = if dry_run { None } else { Some(self.take(reason).await?.id) };

@@ -184,3 +184,23 @@ fn h45_h47_a_repair_that_was_killed_in_the_middle_is_gone_on_with() {
         assert!(!folder.path().join("repairing.json").exists());
     }
 }
+
+#[test]
+fn h45_what_is_kept_aside_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    close(filled(folder.path()), folder.path());
+    let tidelock = Tidelock::open(config(folder.path())).unwrap();
+    save(&tidelock, "notes", 300..303);
+    block_on(tidelock.shutdown());
+    drop(tidelock);
+    let size = folder.path().join("tidelock.db").metadata().unwrap().len();
+    for page in 20..size / 4096 - 1 {
+        overwrite(folder.path(), page * 4096, &[0x55; 4096]);
+    }
+    std::fs::write(folder.path().join("suspect"), "").unwrap();
+    let read = |folder: &Path| ["tidelock.db", "tidelock.db-wal"].map(|name| std::fs::read(folder.join(name)).unwrap());
+    let before = read(folder.path());
+    let tidelock = Tidelock::open(config(folder.path())).unwrap();
+    let repair = tidelock.last_repair().unwrap();
+    assert!(read(&repair.kept_aside) == before);
+}

@@ -1,5 +1,6 @@
 //! What a handle is opened with: the adapters that the configuration asks for.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -10,7 +11,7 @@ use tidelock_actors::ports::{Reader, Remote};
 
 use crate::adapters::archive::{ArchiveOptions, Keys};
 use crate::adapters::nowhere::Nowhere;
-use crate::adapters::sqlite::{SqliteReads, StoreOptions};
+use crate::adapters::sqlite::{SqliteReads, StoreOptions, machine};
 use crate::adapters::supabase::{Chosen, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender, TokenSource};
 use crate::config::{Config, Mode};
 use crate::error::Error;
@@ -27,11 +28,19 @@ pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> Store
     }
 }
 
+/// The folder of a store's own among those of others: what the store's is called, and what tells it from others of that name.
+fn shelf(store: &Path) -> String {
+    let place = std::path::absolute(store).unwrap_or_else(|_| store.to_owned());
+    let digest = blake3::hash(format!("{} {}", machine(), place.display()).as_bytes()).to_hex();
+    let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("{name}-{}", &digest[..8])
+}
+
 /// The backups' part of the configuration.
 pub(super) fn archive_options(config: &Config) -> ArchiveOptions {
     let (store, backup) = (config.storage.data_dir.clone(), &config.backup);
     let is_beside = backup.dir.as_os_str().is_empty();
-    let directory = if is_beside { store.join("backups") } else { backup.dir.clone() };
+    let directory = if is_beside { store.join("backups") } else { backup.dir.join(shelf(&store)) };
     // What is told of a backup is understood in any folder.
     let directory = std::path::absolute(&directory).unwrap_or(directory);
     let (last, hourly, daily, weekly) = (backup.keep_last, backup.keep_hourly, backup.keep_daily, backup.keep_weekly);

@@ -18,7 +18,7 @@ use crate::adapters::archive::{FileArchive, Point};
 use crate::adapters::sqlite::{self, Found, OpenError, Salvaged, SqliteReads, SqliteStore};
 use crate::config::Config;
 use crate::error::Error;
-use crate::private::{private, private_directory};
+use crate::private::{private, private_directory, sync_directory};
 
 /// The folder of damaged files, each in a folder of its own.
 const ASIDE: &str = "damaged";
@@ -26,10 +26,10 @@ const ASIDE: &str = "damaged";
 const REPORT: &str = "repair.json";
 /// What could be read and has no place.
 const UNPLACED: &str = "unplaced.jsonl";
-/// A store's files, the database last.
-const FILES: [&str; 4] = ["log", "tidelock.db-shm", "tidelock.db-wal", "tidelock.db"];
 /// The file that says that a repair was begun.
 const BEGUN: &str = "repairing.json";
+/// Records of collections that never leave the device that are made again in one transaction.
+const OWN_TOGETHER: usize = 500;
 /// The folder, beside the damaged files, in which the store is made that takes their place.
 const NEW: &str = "new";
 
@@ -66,6 +66,10 @@ pub(super) fn open(config: &Config) -> Result<(SqliteStore, SqliteReads), Error>
     };
     match opened {
         Err(OpenError::Store(StoreError::Damaged(cause))) if config.storage.self_repair => {
+            // Somebody else may have repaired it meanwhile, and indexes alone can be made anew.
+            if sqlite::examine(data_dir).is_ok() {
+                return Ok(sqlite::open(options())?);
+            }
             tracing::error!(cause, "the store is damaged; it is kept aside and replaced by the newest good backup");
             repaired(config, Begun::now(data_dir, &cause))
         }
@@ -165,7 +169,7 @@ fn replace(config: &Config, begun: &Begun) -> Result<(Repair, After), Error> {
     put_aside(data_dir, aside).map_err(files(aside))?;
     let (database, made) = (sqlite::database(data_dir), sqlite::database(&new));
     if made.exists() && !database.exists() {
-        std::fs::rename(&made, &database).map_err(files(&database))?;
+        std::fs::rename(&made, &database).and_then(|()| sync_directory(data_dir)).map_err(files(&database))?;
     }
     sqlite::trust(data_dir).map_err(files(data_dir))?;
     Ok((repair, after))
@@ -176,13 +180,14 @@ fn put_aside(data_dir: &Path, aside: &Path) -> std::io::Result<()> {
     if sqlite::database(aside).exists() {
         return Ok(());
     }
-    for name in FILES {
+    for name in sqlite::FILES {
         match std::fs::rename(data_dir.join(name), aside.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    Ok(())
+    sync_directory(data_dir)?;
+    sync_directory(aside)
 }
 
 /// Makes a store of the newest backup that is good, in a folder of its own.
@@ -191,6 +196,7 @@ fn newest_good(config: &Config, begun: &Begun, new: &Path) -> Result<(Repair, Af
     let Begun { at, cause, aside } = begun;
     let (at, cause, kept_aside) = (*at, cause.clone(), aside.clone());
     let mut repair = Repair { at, cause, kept_aside, backup: None, backup_timestamp: None, salvaged: 0, unplaced: 0 };
+    let mut out_of_reach: Option<ArchiveError> = None;
     for view in archive.list()? {
         let point = Point { backup: Some(view.id.clone()), at: None };
         match archive.verify(&view.id).and_then(|_| archive.restore_to(&point, new)) {
@@ -200,18 +206,26 @@ fn newest_good(config: &Config, begun: &Begun, new: &Path) -> Result<(Repair, Af
                 repair.backup = Some(view.id);
                 return Ok((repair, after));
             }
-            Err(error @ ArchiveError::Damaged(_)) => tracing::error!(%error, "the next older backup is tried"),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(%error, "the next older backup is tried");
+                let _ = std::fs::remove_dir_all(new);
+                let is_bad = matches!(error, ArchiveError::Damaged(_) | ArchiveError::Store(StoreError::Damaged(_)));
+                out_of_reach = out_of_reach.or((!is_bad).then_some(error));
+            }
         }
     }
-    Ok((repair, After::default()))
+    match out_of_reach {
+        // Nothing has been moved yet: another time will do.
+        Some(error) => Err(error.into()),
+        None => Ok((repair, After::default())),
+    }
 }
 
 /// Makes again what was read, each transaction whole.
 fn lay_over(store: &mut SqliteStore, salvaged: Salvaged, repair: &mut Repair) {
     let Salvaged { transactions, own } = salvaged;
-    let alone = own.into_iter().map(|found| vec![found]);
-    for transaction in transactions.into_iter().chain(alone) {
+    let own = own.chunks(OWN_TOGETHER).map(<[Found]>::to_vec);
+    for transaction in transactions.into_iter().chain(own) {
         let stamp = transaction.iter().map(|found| found.stamp).max().unwrap_or_default();
         let changes = transaction.iter().map(Found::change).collect();
         let write = Write::Local(LocalTransaction { changes, stamp });
@@ -223,7 +237,8 @@ fn lay_over(store: &mut SqliteStore, salvaged: Salvaged, repair: &mut Repair) {
                 tracing::error!(%error, "a change of the damaged store has no place");
                 repair.unplaced += count;
                 if let Err(error) = keep_unplaced(&repair.kept_aside, &transaction) {
-                    tracing::error!(%error, ?transaction, "it could not be written down either");
+                    let records: Vec<String> = transaction.iter().map(|found| found.id.to_string()).collect();
+                    tracing::error!(%error, ?records, "it could not be written down either");
                 }
             }
         }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tidelock_actors::backups::ArchiveError;
+use tidelock_actors::model::Stamp;
 
 use super::container::{self, UNFINISHED};
 use super::faults::{damaged, io};
@@ -22,6 +24,9 @@ const TRIED: &str = "tried.json";
 /// After how long what is not finished never will be.
 const UNFINISHED_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// How far in the future a backup may be by a clock that was set back a little.
+const CLOCK_SLACK_MS: i64 = 60_000;
+
 /// A backup in the folder.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -33,7 +38,14 @@ pub(super) struct Entry {
     pub bytes: u64,
 }
 
-/// The backups of a folder, oldest first, and the files that look like some and are none.
+impl Entry {
+    /// Whether its time can be believed: one of the future was taken while the clock was wrong.
+    pub(super) fn is_dated(&self, now: Timestamp) -> bool {
+        self.manifest.timestamp.as_millisecond() <= now.as_millisecond() + CLOCK_SLACK_MS
+    }
+}
+
+/// The backups of a folder, oldest first and those of the future before them, and the files that look like some and are none.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     /// The backups.
@@ -54,7 +66,8 @@ impl Catalogue {
                 Err(error) => catalogue.damaged.push((path, error)),
             }
         }
-        catalogue.entries.sort_by_key(|entry| entry.manifest.timestamp);
+        let now = Timestamp::now();
+        catalogue.entries.sort_by_key(|entry| (entry.is_dated(now), entry.manifest.timestamp));
         Ok(catalogue)
     }
 
@@ -96,7 +109,9 @@ impl Catalogue {
     /// The backup from which the state at a moment can be had: the first one taken after it that continues one taken
     /// before, or the last one before.
     pub(super) fn at(&self, moment: Timestamp) -> Result<&Entry, ArchiveError> {
-        let before = self.entries.iter().rposition(|entry| entry.manifest.timestamp <= moment);
+        // By the store's own clock, as its commits are found.
+        let is_before = |entry: &Entry| Stamp(entry.manifest.stamp).millis() <= moment.as_millisecond();
+        let before = self.entries.iter().rposition(is_before);
         let Some(before) = before else {
             let oldest = self.entries.first().map_or("there is none".to_owned(), |entry| {
                 format!("the oldest one is of {}", entry.manifest.timestamp)
@@ -108,8 +123,17 @@ impl Catalogue {
     }
 }
 
-/// When each backup was last tried and found good, by digest.
-pub(super) type Tried = BTreeMap<String, Timestamp>;
+/// What was found when a backup was last tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trial {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it was good.
+    pub good: bool,
+}
+
+/// The same of each backup, by digest.
+pub(super) type Tried = BTreeMap<String, Trial>;
 
 /// Reads it; what cannot be read has not been tried.
 pub(super) fn tried(directory: &Path) -> Tried {
@@ -120,8 +144,7 @@ pub(super) fn tried(directory: &Path) -> Tried {
 /// Notes that a backup is good, or that it is not, and forgets those that are gone.
 pub(super) fn note(directory: &Path, digest: &str, good: bool, catalogue: &Catalogue) -> Result<(), ArchiveError> {
     let mut tried = tried(directory);
-    tried.remove(digest);
-    tried.extend(good.then(|| (digest.to_owned(), Timestamp::now())));
+    tried.insert(digest.to_owned(), Trial { at: Timestamp::now(), good });
     tried.retain(|known, _| catalogue.entries.iter().any(|entry| entry.manifest.digest == *known));
     let unfinished = directory.join(format!("{UNFINISHED}{TRIED}"));
     let text = serde_json::to_vec(&tried).unwrap_or_default();

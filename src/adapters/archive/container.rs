@@ -19,6 +19,7 @@ use tidelock_actors::backups::ArchiveError;
 use super::encryption::Keys;
 use super::faults::{damaged, io};
 use super::manifest::Manifest;
+use crate::private::sync_directory;
 
 const MAGIC: &[u8; 16] = b"tidelock backup\n";
 const DIGEST_BYTES: usize = blake3::OUT_LEN;
@@ -79,7 +80,7 @@ pub(super) fn write(
     let (digest, bytes) = finish(&mut digested, &manifest).map_err(io)?;
     drop(digested);
     file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|error| io(error.error))?;
+    file.persist_noclobber(path).map_err(|error| io(error.error))?;
     sync_directory(directory).map_err(io)?;
     Ok((Manifest { digest, ..manifest }, bytes))
 }
@@ -107,15 +108,6 @@ fn finish<W: Write>(digested: &mut Digested<W>, manifest: &Manifest) -> std::io:
     digested.inner.write_all(digest.as_bytes())?;
     digested.inner.flush()?;
     Ok((digest.to_hex().to_string(), digested.bytes + DIGEST_BYTES as u64))
-}
-
-/// Makes a name durable.
-pub(super) fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = directory;
-    Ok(())
 }
 
 /// An opened backup, of which only the manifest has been read.

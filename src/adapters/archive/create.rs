@@ -1,5 +1,6 @@
 //! Taking a backup: what has changed since the newest one where that can be known, everything otherwise.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -55,7 +56,11 @@ impl FileArchive {
     /// The newest backup with what was committed since, if nothing is missing between.
     fn continued<'a>(&self, options: &ArchiveOptions, known: &'a Catalogue) -> Option<(&'a Entry, Cut)> {
         let newest = known.newest().filter(|_| options.incremental)?;
-        known.chain(newest).ok()?;
+        let tried = catalogue::tried(&options.directory);
+        let is_bad = |entry: &&Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| !trial.good);
+        if known.chain(newest).ok()?.iter().any(|entry| is_bad(&entry)) {
+            return None;
+        }
         let ended = newest.manifest.log?;
         let cut = self.inner.log.as_ref()?.cut()?;
         Some((newest, sqlite::joined(cut, ended)?))
@@ -79,7 +84,11 @@ impl FileArchive {
 
     /// From here on the log is kept, so that the next backup can continue this one.
     fn begin_log(&self, options: &ArchiveOptions) -> Option<LogPosition> {
-        let log = self.inner.log.as_ref().filter(|_| options.incremental)?;
+        let log = self.inner.log.as_ref()?;
+        if !options.incremental {
+            log.end();
+            return None;
+        }
         let begun = log.begin();
         begun.inspect_err(|error| tracing::warn!(%error, "the log cannot be kept; backups are full ones")).ok()
     }
@@ -201,11 +210,18 @@ fn make_room(options: &ArchiveOptions, needed: u64) -> Result<(), ArchiveError> 
 /// Removes the backups that need not be kept, newest first: what a crash leaves of a chain is still one.
 fn prune(options: &ArchiveOptions, keep: Keep) -> Result<(), ArchiveError> {
     let catalogue = Catalogue::read(&options.directory)?;
-    let taken: Vec<i64> = catalogue.entries.iter().map(|entry| entry.manifest.timestamp.as_millisecond()).collect();
-    let wanted = kept(&taken, Keep { last: keep.last.max(1), ..keep });
+    let (now, tried) = (Timestamp::now(), catalogue::tried(&options.directory));
+    // What is of the future counts as oldest.
+    let taken_ms = |entry: &Entry| if entry.is_dated(now) { entry.manifest.timestamp.as_millisecond() } else { 0 };
+    let taken: Vec<i64> = catalogue.entries.iter().map(taken_ms).collect();
+    let mut wanted = kept(&taken, Keep { last: keep.last.max(1), ..keep });
+    let is_good = |entry: &Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| trial.good);
+    wanted.extend(catalogue.entries.iter().rposition(is_good));
     let chains = wanted.into_iter().filter_map(|at| catalogue.chain(&catalogue.entries[at]).ok());
-    let needed: std::collections::BTreeSet<&PathBuf> = chains.flatten().map(|entry| &entry.path).collect();
-    for entry in catalogue.entries.iter().rev().filter(|entry| !needed.contains(&entry.path)) {
+    let needed: BTreeSet<&PathBuf> = chains.flatten().map(|entry| &entry.path).collect();
+    // What lacks something is left alone: that may be out of reach for a moment only.
+    let is_whole = |entry: &&Entry| catalogue.chain(entry).is_ok();
+    for entry in catalogue.entries.iter().rev().filter(is_whole).filter(|entry| !needed.contains(&entry.path)) {
         std::fs::remove_file(&entry.path).map_err(io)?;
     }
     Ok(())

@@ -200,7 +200,7 @@ impl FileArchive {
 fn view(entry: &Entry, tried: &catalogue::Tried) -> BackupView {
     let Manifest { id, kind, reason, timestamp, client_id, base, digest, counts, is_encrypted, .. } =
         entry.manifest.clone();
-    let verified_at = tried.get(&digest).copied();
+    let verified_at = tried.get(&digest).filter(|trial| trial.good).map(|trial| trial.at);
     BackupView {
         id,
         path: entry.path.clone(),
@@ -228,7 +228,7 @@ impl Archive for FileArchive {
             let made = made.ok().and_then(|made| Timestamp::try_from(made).ok());
             Ok(Standing {
                 taken_ms: catalogue.newest().map(|entry| entry.manifest.timestamp.as_millisecond()),
-                drilled_ms: tried.values().max().map(|at| at.as_millisecond()),
+                drilled_ms: tried.values().map(|trial| trial.at.as_millisecond()).max(),
                 since_ms: made.map(|at| at.as_millisecond()),
             })
         });

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
 use tidelock_actors::backups::{ArchiveError, Reason};
 use tidelock_actors::model::Stamp;
+use tidelock_actors::ports::StoreError;
 
 use super::catalogue;
 use super::create::{manifest, name};
@@ -16,7 +17,7 @@ use super::faults::{damaged, io};
 use super::manifest::{Kind, Manifest};
 use super::{FileArchive, container, scratch};
 use crate::adapters::sqlite::{self, Contents, Replay};
-use crate::private::{private, private_directory};
+use crate::private::{private, private_directory, sync_directory};
 
 /// What to restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -86,8 +87,11 @@ impl FileArchive {
         });
         let catalogue = self.catalogue()?;
         let known = catalogue.entries.iter().find(|entry| entry.manifest.id == name);
-        if let Some(entry) = known {
-            catalogue::note(&directory, &entry.manifest.digest, tried.is_ok(), &catalogue)?;
+        let is_told =
+            matches!(tried, Ok(_) | Err(ArchiveError::Damaged(_) | ArchiveError::Store(StoreError::Damaged(_))));
+        if let Some(entry) = known.filter(|_| is_told) {
+            let noted = catalogue::note(&directory, &entry.manifest.digest, tried.is_ok(), &catalogue);
+            noted.unwrap_or_else(|error| tracing::warn!(%error, "what was found of a backup could not be noted"));
         }
         tried.map(|manifest| manifest.id)
     }
@@ -95,8 +99,10 @@ impl FileArchive {
     /// Makes a store of the state at a point, in a folder that has none yet.
     pub(crate) fn restore_to(&self, point: &Point, folder: &Path) -> Result<Rebuilt, ArchiveError> {
         let database = sqlite::database(folder);
-        if database.exists() {
-            let words = format!("there is a store in {} already; name another folder", folder.display());
+        if let Some(left) = sqlite::FILES.iter().map(|name| folder.join(name)).find(|path| path.exists()) {
+            let (folder, left) = (folder.display(), left.display());
+            let words =
+                format!("there is a store in {folder} already, or what is left of one ({left}); name another folder");
             return Err(ArchiveError::Invalid(words));
         }
         private_directory(folder).map_err(io)?;
@@ -106,7 +112,7 @@ impl FileArchive {
         sqlite::uproot(&copy)?;
         File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
         copy.persist(&database).map_err(|error| io(error.error))?;
-        container::sync_directory(folder).map_err(io)?;
+        sync_directory(folder).map_err(io)?;
         Ok(rebuilt)
     }
 
@@ -153,7 +159,13 @@ fn rebuild(chain: &[PathBuf], keys: &Keys, until: Option<Stamp>, to: &Path) -> R
         last = Some(backup.manifest);
     }
     match (replay, last) {
-        (Some(replay), Some(manifest)) => Ok(Rebuilt { contents: replay.finish()?, manifest }),
+        (Some(replay), Some(manifest)) => {
+            let contents = replay.finish()?;
+            if until.is_none() && contents.stamp.0 < manifest.stamp {
+                return Err(damaged(to, "it holds less than it says"));
+            }
+            Ok(Rebuilt { contents, manifest })
+        }
         _ => Err(ArchiveError::Unknown("there is no backup yet".to_owned())),
     }
 }

@@ -390,3 +390,118 @@ fn a_recipient_that_is_none_is_refused() {
     let error = Config::from_toml("[backup]\nencrypt = \"passphrase\"").unwrap_err().to_string();
     assert!(error.contains("a passphrase in backup.passphrase beside it"), "{error}");
 }
+
+#[test]
+fn h47_a_torn_section_of_the_spool_does_not_spoil_the_next_backup() {
+    let world = World::new();
+    world.save(0..3, "one");
+    world.backup();
+    world.save(3..6, "two");
+    // The keeper has copied it.
+    let cut = world.folder.path().join("log");
+    block_on(world.tidelock.shutdown());
+    let World { tidelock, folder } = world;
+    drop(tidelock);
+    // Killed in the middle of a section: its header, and half of its body.
+    let last = std::fs::read_dir(&cut).unwrap().map(|part| part.unwrap().path()).max().unwrap();
+    let mut file = std::fs::OpenOptions::new().append(true).open(&last).unwrap();
+    use std::io::Write;
+    file.write_all(&[1; 16]).unwrap();
+    file.write_all(&100_000u64.to_le_bytes()).unwrap();
+    file.write_all(&[2; 5_000]).unwrap();
+    drop(file);
+    let world = World { tidelock: Tidelock::open(config(folder.path())).unwrap(), folder };
+    world.save(6..9, "three");
+    let next = world.backup();
+    assert_eq!(next.kind, Kind::Log);
+    let after = block_on(world.tidelock.backups().verify(Some(next.id.clone()))).unwrap();
+    assert!(after.healthy, "{:?}", after.issues);
+    assert!(world.named(&next.id).unwrap() == world.now());
+}
+
+/// Nothing is encrypted.
+fn keys() -> Keys {
+    Keys::new("", None, Path::new(""))
+}
+
+/// A backup's file again, as one that says it was taken at another time.
+fn redated(view: &BackupView, by_seconds: i64) {
+    let mut backup = container::open(&view.path).unwrap();
+    let own = backup.manifest.clone();
+    let timestamp = Timestamp::from_second(own.timestamp.as_second() + by_seconds).unwrap();
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut backup.payload(&keys()).unwrap(), &mut bytes).unwrap();
+    std::fs::remove_file(&view.path).unwrap();
+    let path = view.path.clone();
+    container::write(
+        &path,
+        &keys(),
+        |sink| {
+            std::io::Write::write_all(sink, &bytes).unwrap();
+            Ok(bytes.len() as u64)
+        },
+        |_| Manifest { timestamp, began: timestamp, ..own.clone() },
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_backup_from_a_clock_that_was_ahead_does_not_push_out_the_next_ones() {
+    let world = World::new();
+    let archive = world.tidelock.backups().archive();
+    archive.configure(ArchiveOptions { keep: Keep { last: 1, hourly: 1, daily: 1, weekly: 1 }, ..archive.options() });
+    world.save(0..3, "one");
+    redated(&world.backup(), 400 * 86_400);
+    world.save(3..6, "two");
+    let next = block_on(world.tidelock.backup());
+    assert!(next.is_ok(), "{next:?}");
+    assert!(world.restored(Point::default()).unwrap() == world.now(), "the newest is the last one taken");
+}
+
+#[test]
+fn h31_a_store_is_not_restored_beside_the_log_of_another() {
+    let world = World::new();
+    world.save(0..300, "one");
+    let backup = world.backup();
+    world.save(0..300, "two");
+    block_on(world.tidelock.shutdown());
+    let World { tidelock, folder } = world;
+    drop(tidelock);
+    let other = Backups::of(&config(folder.path()));
+    std::fs::remove_file(sqlite::database(folder.path())).unwrap();
+    let point = Point { backup: Some(backup.id), at: None };
+    let refused = block_on(other.restore_to(point, folder.path().to_owned())).unwrap_err();
+    assert!(refused.to_string().contains("what is left of one"), "{refused}");
+}
+
+#[test]
+fn h34_after_a_drill_that_failed_the_damaged_chain_is_not_continued() {
+    let world = World::new();
+    world.save(0..300, "one");
+    let first = world.backup();
+    world.save(0..3, "two");
+    world.backup();
+    let mut bytes = std::fs::read(&first.path).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&first.path, &bytes).unwrap();
+    let archive = world.tidelock.backups().archive();
+    assert!(block_on(archive.drill()).is_err());
+    world.save(3..6, "three");
+    let next = world.backup();
+    assert_eq!(next.kind, Kind::Full);
+}
+
+#[test]
+fn a_base_that_cannot_be_read_for_a_moment_does_not_cost_its_chain() {
+    let world = World::new();
+    world.save(0..300, "one");
+    let first = world.backup();
+    world.save(0..3, "two");
+    let second = world.backup();
+    let away = first.path.with_extension("away");
+    std::fs::rename(&first.path, &away).unwrap();
+    world.save(3..6, "three");
+    world.backup();
+    std::fs::rename(&away, &first.path).unwrap();
+    assert!(world.named(&second.id).is_ok());
+}

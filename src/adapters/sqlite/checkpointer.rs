@@ -33,6 +33,8 @@ enum Request {
     Begin(SyncSender<Result<LogPosition, String>>),
     /// Give what was kept, if it was.
     Cut(SyncSender<Option<Cut>>),
+    /// Keep it no more.
+    End(SyncSender<()>),
 }
 
 /// The thread, as long as there is a writer.
@@ -69,6 +71,11 @@ impl Log {
         self.ask(Request::Cut).flatten()
     }
 
+    /// Nobody needs it.
+    pub(crate) fn end(&self) {
+        self.ask(Request::End);
+    }
+
     fn ask<T>(&self, request: impl FnOnce(SyncSender<T>) -> Request) -> Option<T> {
         let (give, answer) = sync_channel(1);
         self.requests.upgrade()?.send(request(give)).ok()?;
@@ -81,7 +88,7 @@ impl Checkpointer {
     pub(super) fn start(connection: Connection, database: PathBuf, spool: PathBuf) -> Result<Self, OpenError> {
         let (requests, asked) = sync_channel(1);
         let shared = Arc::new(Shared::default());
-        let mut mover = Mover { connection, database, spool, keeper: None, shared: shared.clone() };
+        let mut mover = Mover { connection, database, spool, keeper: None, long: LOG_FRAMES, shared: shared.clone() };
         mover.resume();
         let thread = std::thread::Builder::new().name("tidelock-log".to_owned());
         let thread = thread.spawn(move || mover.work(&asked));
@@ -132,6 +139,8 @@ struct Mover {
     database: PathBuf,
     spool: PathBuf,
     keeper: Option<Keeper>,
+    /// Frames after which the writer is asked to stand still.
+    long: u64,
     shared: Arc<Shared>,
 }
 
@@ -151,21 +160,32 @@ impl Mover {
                 Request::Cut(answer) => {
                     let _ = answer.send(self.kept(Keeper::cut));
                 }
+                Request::End(done) => {
+                    self.end();
+                    let _ = done.send(());
+                }
             }
         }
     }
 
     fn move_log(&mut self) {
-        self.kept(Keeper::advance);
+        self.kept(Keeper::catch_up);
         let moved = self
             .connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
         match moved {
             Ok((frames, moved)) if frames == moved => {
-                self.kept(|keeper| keeper.release(frames.unsigned_abs()));
+                // All of it is in the database: the new reader needs nothing of it, and it may begin anew.
+                self.kept(Keeper::catch_up);
+                self.long = LOG_FRAMES;
             }
             Ok((frames, _)) => {
-                let is_long = self.keeper.is_some() && frames.unsigned_abs() > LOG_FRAMES;
+                let frames = frames.unsigned_abs();
+                let is_long = self.keeper.is_some() && frames > self.long;
+                if is_long {
+                    // Where something else holds the log, asking again at once would not help.
+                    self.long = frames + LOG_FRAMES;
+                }
                 self.shared.is_long.store(is_long, Ordering::Relaxed);
             }
             Err(error) => {
@@ -175,8 +195,8 @@ impl Mover {
     }
 
     /// Does something with the log that is kept. If that fails it is kept no more, and the next backup is a full one.
-    fn kept<T>(&mut self, work: impl FnOnce(&mut Keeper) -> Result<T, KeepError>) -> Option<T> {
-        match work(self.keeper.as_mut()?) {
+    fn kept<T>(&mut self, work: impl FnOnce(&mut Keeper, &Connection) -> Result<T, KeepError>) -> Option<T> {
+        match work(self.keeper.as_mut()?, &self.connection) {
             Ok(done) => Some(done),
             Err(error) => {
                 self.give_up(&error);
@@ -217,6 +237,10 @@ impl Mover {
 
     fn give_up(&mut self, error: &KeepError) {
         tracing::info!(%error, "the log is not kept any more; the next backup is a full one");
+        self.end();
+    }
+
+    fn end(&mut self) {
         self.keeper = None;
         self.shared.is_kept.store(false, Ordering::Relaxed);
         if let Err(error) = Spool::end(&self.spool) {

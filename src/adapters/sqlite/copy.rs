@@ -19,6 +19,7 @@ use super::spool::Section;
 use super::verify::{self, found_damaged};
 use super::wal::{LogPosition, commits, log_of};
 use super::writer::file;
+use crate::private::private;
 
 /// What is in a copy.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,6 +139,10 @@ impl Replay {
     pub(crate) fn new(database: &Path, until: Option<Stamp>) -> Result<Self, StoreError> {
         let prepared = || -> Result<(), Failure> {
             let connection = scratch(database)?;
+            if until.is_some_and(|until| newest_stamp(&connection).is_ok_and(|stamp| stamp > until)) {
+                let words = "the full backup is later than that moment already; name an earlier one";
+                return Err(Failure::invalid(words));
+            }
             Ok(connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?)
         };
         prepared().map_err(StoreError::from)?;
@@ -176,8 +181,7 @@ impl Replay {
         if self.is_over {
             return Ok(());
         }
-        let log = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(log_of(&self.database));
-        self.log = Some(log.map_err(io)?);
+        self.log = Some(new_log(&self.database).map_err(io)?);
         Ok(())
     }
 
@@ -185,7 +189,12 @@ impl Replay {
     fn finish_log(&mut self) -> Result<(), StoreError> {
         let Some(log) = self.log.take() else { return Ok(()) };
         let moved = || -> Result<bool, Failure> {
-            let is_over = self.cut_off(&log)?;
+            let ends = commits(&log_of(&self.database)).map_err(|error| Failure::Store(io(error)))?;
+            let length = log.metadata().map_err(|error| Failure::Store(io(error)))?.len();
+            if ends.last() != Some(&length) {
+                return Err(Failure::Store(StoreError::Damaged("the log holds more than was committed".to_owned())));
+            }
+            let is_over = self.cut_off(&log, &ends)?;
             move_log(&self.database)?;
             Ok(is_over)
         };
@@ -194,12 +203,11 @@ impl Replay {
     }
 
     /// Leaves out the commits after the moment that is wanted; whether there were any.
-    fn cut_off(&self, log: &File) -> Result<bool, Failure> {
+    fn cut_off(&self, log: &File, ends: &[u64]) -> Result<bool, Failure> {
         let Some(until) = self.until else { return Ok(false) };
         if self.stamp()? <= until {
             return Ok(false);
         }
-        let ends = commits(&log_of(&self.database)).map_err(|error| Failure::Store(io(error)))?;
         // The stamps of commits rise, so the last one that is wanted can be looked for by halves.
         let (mut wanted, mut unwanted) = (0, ends.len());
         let whole = read_all(log)?;
@@ -216,7 +224,7 @@ impl Replay {
     /// The log as it was, up to a commit.
     fn put(&self, bytes: &[u8]) -> Result<(), Failure> {
         let put = remove_log(&self.database).and_then(|()| {
-            let mut log = File::create(log_of(&self.database))?;
+            let mut log = new_log(&self.database)?;
             log.write_all(bytes)
         });
         put.map_err(|error| Failure::Store(io(error)))
@@ -241,6 +249,10 @@ impl Replay {
         };
         finished().map_err(StoreError::from)
     }
+}
+
+fn new_log(database: &Path) -> std::io::Result<File> {
+    private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(log_of(database))
 }
 
 fn read_all(mut log: &File) -> Result<Vec<u8>, Failure> {
@@ -455,5 +467,112 @@ mod tests {
         let (store, _reads) = super::super::open(super::super::world::options(&directory)).unwrap();
         assert!(store.log().cut().is_none(), "what was written meanwhile would be missing");
         drop(held);
+    }
+
+    #[test]
+    fn fields_that_are_discovered_before_the_copy_hinder_no_moment_after_it() {
+        for seed in 0..4 {
+            let mut world = World::new();
+            let base = world.directory.path().join("base.db");
+            world.store.log().begin().unwrap();
+            let mut chance = Chance::from_seed(seed);
+            for part in 0..150 {
+                let field = format!("field_with_a_rather_long_name_{part}");
+                let collection = ["notes", "tasks", "steps", "drafts"][(chance.fraction() * 4.0) as usize];
+                world.save(
+                    &format!("{collection}/{part}"),
+                    &format!(r#"{{"{field}":"{}"}}"#, "x".repeat((chance.fraction() * 3000.0) as usize)),
+                );
+            }
+            copy(&file(world.directory.path()), &base).unwrap();
+            let mut kept = Kept { world, base, cuts: Vec::new() };
+            let mut moments = Vec::new();
+            for part in 0..20 {
+                kept.world.save(&format!("notes/after-{part}"), "{}");
+                moments.push((kept.world.store.newest_stamp(), kept.now()));
+            }
+            kept.cut();
+            for (stamp, then) in &moments {
+                assert!(kept.replayed(1, Some(*stamp)) == *then, "seed {seed}: another state");
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_from_the_server_after_the_moment_is_not_in_it() {
+        let mut kept = Kept::new();
+        kept.world.save("notes/a", r#"{"n":1}"#);
+        let (stamp, then) = (kept.world.store.newest_stamp(), kept.now());
+        kept.world.wait(std::time::Duration::from_secs(300));
+        kept.world.applied("notes/a", &[2], "v1");
+        kept.cut();
+        assert!(kept.replayed(1, Some(stamp)) == then, "another state");
+    }
+
+    #[test]
+    fn scratch_logs_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut kept = Kept::new();
+        kept.world.save("notes/a", "{}");
+        kept.cut();
+        let to = kept.world.directory.path().join("replayed.db");
+        std::fs::copy(&kept.base, &to).unwrap();
+        let mut replay = Replay::new(&to, None).unwrap();
+        replay.take(kept.cuts[0].as_slice()).unwrap();
+        assert_eq!(log_of(&to).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    /// What a transaction leaves in the log that was written whole and failed then (its index could not be enlarged, it
+    /// could not be made durable): frames and a commit that SQLite does not know, and will write over.
+    #[test]
+    fn reading_what_is_left_leaves_the_files_as_they_are() {
+        let mut kept = Kept::new();
+        kept.world.save("notes/a", "{}");
+        let directory = kept.world.directory.path().to_owned();
+        let World { store, reads, directory: held, now_ms: _ } = kept.world;
+        drop((store, reads));
+        let log = std::fs::read(log_of(&file(&directory))).unwrap();
+        assert!(!log.is_empty());
+        super::super::salvage(&file(&directory), 0, Stamp::default(), &[]);
+        assert!(std::fs::read(log_of(&file(&directory))).is_ok_and(|now| now == log), "the log is gone");
+        drop(held);
+    }
+
+    #[test]
+    fn a_moment_before_the_copy_is_refused_and_not_mixed() {
+        let mut kept = Kept::new();
+        let early = kept.world.store.newest_stamp();
+        kept.world.save("notes/a", "{}");
+        let later = kept.world.directory.path().join("later.db");
+        copy(&file(kept.world.directory.path()), &later).unwrap();
+        let refused = Replay::new(&later, Some(early)).err().unwrap();
+        assert!(refused.to_string().contains("later than that moment already"), "{refused}");
+    }
+
+    #[test]
+    fn a_commit_that_failed_after_it_was_written_leaves_no_hole() {
+        let mut kept = Kept::new();
+        kept.world.save("notes/a", "{}");
+        kept.cut();
+        let log = log_of(&file(kept.world.directory.path()));
+        let before = std::fs::read(&log).unwrap();
+        let end = *commits(&log).unwrap().last().unwrap() as usize;
+        // A transaction as it would be, on a copy of the files.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = elsewhere.path().join("tidelock.db");
+        std::fs::copy(file(kept.world.directory.path()), &other).unwrap();
+        std::fs::copy(&log, log_of(&other)).unwrap();
+        let connection = Connection::open(&other).unwrap();
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        connection.execute_batch("CREATE TABLE phantom (x)").unwrap();
+        connection.execute_batch("INSERT INTO phantom VALUES (randomblob(40000))").unwrap();
+        drop(connection);
+        let after = std::fs::read(log_of(&other)).unwrap();
+        assert!(after.len() > end && after[..end] == before[..end]);
+        let mut file_of_log = File::options().write(true).open(&log).unwrap();
+        file_of_log.seek(SeekFrom::Start(end as u64)).and_then(|_| file_of_log.write_all(&after[end..])).unwrap();
+        assert!(kept.world.store.log().cut().is_none(), "SQLite does not count what was copied");
+        kept.world.save("notes/b", "{}");
+        kept.world.assert_healthy();
     }
 }

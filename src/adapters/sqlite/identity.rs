@@ -46,8 +46,12 @@ pub(super) fn prepare(connection: &Connection, database: &Path) -> Result<(), Fa
 /// What tells a file from its copies: the machine, and the file's number there. A file that is moved within a disk keeps
 /// it, a copy never has it.
 fn home(database: &Path) -> String {
-    let machine = std::fs::read_to_string(MACHINE).unwrap_or_default();
-    format!("{} {}", machine.trim(), number(database))
+    format!("{} {}", machine(), number(database))
+}
+
+/// Which machine this is, as far as it says.
+pub(crate) fn machine() -> String {
+    std::fs::read_to_string(MACHINE).unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(unix)]

@@ -16,6 +16,8 @@ use super::wal::{LogPosition, LogReader, log_of};
 const LOOK_BYTES: u64 = 8 * 1024 * 1024;
 /// What may wait for its backup: where none is made, a log is not kept for ever.
 const SPOOL_BYTES: u64 = 512 * 1024 * 1024;
+/// How often the writer may be ahead again before that is left to the next time.
+const CATCH_UP_TRIES: usize = 100;
 
 /// Why a log could not be kept; what was kept of it is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -113,12 +115,27 @@ impl Keeper {
         Ok(())
     }
 
-    /// After all of the log, which is so many frames long, was moved into the database: it may begin anew.
-    pub(super) fn release(&mut self, frames: u64) -> Result<(), KeepError> {
-        if self.reader.frames() < frames {
-            return Err(KeepError::Interrupted("the log has frames that could not be read".to_owned()));
+    /// Copies until what was copied is what SQLite counts as committed, or the writer is ahead again. Frames of a commit
+    /// that failed after it was written look like committed ones until others are written over them.
+    pub(super) fn catch_up(&mut self, counter: &Connection) -> Result<(), KeepError> {
+        let mut before = None;
+        for _ in 0..CATCH_UP_TRIES {
+            self.advance()?;
+            let count = "PRAGMA wal_checkpoint(NOOP)";
+            let counted: i64 = counter.query_row(count, [], |row| row.get(1))?;
+            let (counted, read) = (counted.unsigned_abs(), self.reader.frames());
+            // The log is just beginning anew: everything before has been copied, or it could not.
+            if counted == 0 || counted == read && self.reader.is_still_there()? {
+                return Ok(());
+            }
+            let reached = self.position();
+            if before == Some(reached) {
+                let words = format!("{read} frames of the log were copied, and SQLite counts {counted}");
+                return Err(KeepError::Interrupted(words));
+            }
+            before = Some(reached);
         }
-        self.advance()
+        Ok(())
     }
 
     /// Where the log is now, everything before it copied.
@@ -127,8 +144,8 @@ impl Keeper {
     }
 
     /// Everything that was committed until now, as files.
-    pub(super) fn cut(&mut self) -> Result<Cut, KeepError> {
-        self.advance()?;
+    pub(super) fn cut(&mut self, counter: &Connection) -> Result<Cut, KeepError> {
+        self.catch_up(counter)?;
         let position = self.position().ok_or_else(|| KeepError::Interrupted("the log is empty".to_owned()))?;
         Ok(Cut { parts: self.spool.cut(position)?, position })
     }

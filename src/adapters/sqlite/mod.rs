@@ -52,6 +52,7 @@ pub use answers::{
 pub(crate) use checkpointer::Log;
 pub(crate) use copy::{Contents, Replay, check, check_pages, contents_of, copy, uproot};
 pub use identity::Identity;
+pub(crate) use identity::machine;
 pub(crate) use keeper::{Cut, joined};
 pub use list::{Condition, ListQuery, Listed, Operator};
 pub use lock::is_owned;
@@ -67,6 +68,9 @@ pub use versions::{Difference, FieldChange, RoundKind, RoundView, field_changes}
 pub use wal::LogPosition;
 pub use writer::SqliteStore;
 pub(crate) use writer::file as database;
+
+/// A store's files and folders, the database last.
+pub(crate) const FILES: [&str; 5] = ["log", "tidelock.db-journal", "tidelock.db-shm", "tidelock.db-wal", "tidelock.db"];
 
 #[cfg(test)]
 mod time_travel;

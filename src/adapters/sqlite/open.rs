@@ -157,7 +157,7 @@ fn log_mover(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Whoever closes last leaves the log as it is: whether it may go is for the store to say.
-fn keep_log_on_close(connection: &Connection) -> Result<(), OpenError> {
+pub(super) fn keep_log_on_close(connection: &Connection) -> Result<(), Failure> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use tidelock_actors::document::Document;
 use tidelock_actors::model::{Action, Change, RecordId, Sequence, Stamp};
 
 use super::faults::Failure;
+use super::open::keep_log_on_close;
 use super::operations::StoredAction;
 
 /// A change that was found.
@@ -46,6 +47,9 @@ pub(crate) fn salvage(database: &Path, after: Sequence, newer_than: Stamp, own: 
     let Ok(connection) = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE) else {
         return Salvaged::default();
     };
+    if keep_log_on_close(&connection).is_err() {
+        return Salvaged::default();
+    }
     let mut transactions: BTreeMap<i64, Vec<Found>> = BTreeMap::new();
     for (transaction, found) in operations(&connection, after).into_values() {
         transactions.entry(transaction).or_default().push(found);

@@ -107,7 +107,8 @@ impl Spool {
         let before = parts(&self.directory)?;
         self.number += 1;
         self.current = part(&self.directory, self.number)?;
-        self.bytes = 0;
+        // Those before may wait for another try.
+        self.bytes = before.iter().map(|path| Ok(path.metadata()?.len())).sum::<std::io::Result<u64>>()?;
         self.add(&Committed { from: position, bytes: Vec::new() })?;
         Ok(before)
     }

@@ -8,7 +8,7 @@ use tidelock_actors::ports::StoreError;
 use super::counters;
 use super::faults::Failure;
 use super::lock::OwnerLock;
-use super::open::OpenError;
+use super::open::{OpenError, keep_log_on_close};
 use super::verify::found_damaged;
 use super::writer::file;
 
@@ -45,6 +45,7 @@ pub(crate) fn examine(directory: &Path) -> Result<(), OpenError> {
     let _owned = OwnerLock::take(directory)?;
     let examined = || -> Result<(), Failure> {
         let connection = Connection::open(file(directory))?;
+        keep_log_on_close(&connection)?;
         if let Err(damage) = integrity(&connection) {
             tracing::warn!(?damage, "the store's indexes are made anew");
             connection.execute_batch("REINDEX")?;

@@ -140,6 +140,14 @@ impl LogReader {
         self.header.map_or(0, |header| self.offset.saturating_sub(HEADER_BYTES) / header.frame_bytes as u64)
     }
 
+    /// Whether the last frame that was read is the one that lies there.
+    pub(super) fn is_still_there(&self) -> std::io::Result<bool> {
+        let (Some(header), Some(mut file)) = (self.header, open(&self.path)?) else { return Ok(self.offset == 0) };
+        let mut frame = [0; FRAME_HEADER_BYTES];
+        file.seek(SeekFrom::Start(self.offset.saturating_sub(header.frame_bytes as u64)))?;
+        Ok(fill(&mut file, &mut frame)? && self.sum == Sum(number(&frame, 16), number(&frame, 20)))
+    }
+
     /// Passes what lies before a place; `false` where the log is another one or does not reach so far.
     pub(super) fn skip_to(&mut self, place: LogPosition) -> std::io::Result<bool> {
         while self.position().is_none_or(|reached| reached.salts == place.salts && reached.offset < place.offset) {
