@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidelock_actors::document::Document;
+use tidelock_actors::model::Compacted;
 use tidelock_actors::writes::Choice;
 
 use super::bodies::{
@@ -230,6 +231,16 @@ impl Client {
     /// As of the handle.
     pub async fn stats(&self) -> Result<Stats, Problem> {
         self.get_from(&["stats"], &[]).await
+    }
+
+    /// As of the handle; it takes as long as reading everything takes.
+    pub async fn exact_stats(&self) -> Result<Stats, Problem> {
+        self.get_from(&["stats"], &[("exact", true.to_string())]).await
+    }
+
+    /// As of the handle; it takes as long as writing everything takes.
+    pub async fn compact(&self) -> Result<Compacted, Problem> {
+        self.send(Method::POST, &["compact"], &()).await
     }
 
     async fn get_from<T: DeserializeOwned>(&self, path: &[&str], parameters: &[(&str, String)]) -> Result<T, Problem> {

@@ -55,7 +55,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/backups/export").route(post().to(export_backup)))
         .service(at("/backups/restore-copy").route(post().to(restore_copy)))
         .service(at("/verify").route(get().to(verify)))
-        .service(at("/stats").route(get().to(stats)));
+        .service(at("/stats").route(get().to(stats)))
+        .service(at("/compact").route(post().to(compact)));
     config.service(api).default_service(web::to(no_such_address));
 }
 
@@ -277,8 +278,23 @@ async fn verify(tidelock: Data<Tidelock>) -> Answer {
     json(&tidelock.verify_integrity().await?)
 }
 
-async fn stats(tidelock: Data<Tidelock>) -> Answer {
-    json(&in_time(tidelock.stats()).await?)
+/// Exact sizes need everything to be read, so they take as long as that takes.
+async fn stats(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, String)>>) -> Answer {
+    let mut exact = false;
+    for (name, value) in query.into_inner() {
+        match name.as_str() {
+            "exact" => exact = parameter("exact", &value)?,
+            other => return Err(unknown_parameter(other, "exact")),
+        }
+    }
+    match exact {
+        true => json(&tidelock.exact_stats().await?),
+        false => json(&in_time(tidelock.stats()).await?),
+    }
+}
+
+async fn compact(tidelock: Data<Tidelock>) -> Answer {
+    json(&tidelock.compact().await?)
 }
 
 /// The field that holds a collection's keys; an unknown collection is refused by the handle.

@@ -92,7 +92,12 @@ pub enum Command {
     /// Ends with 3 if something differs and is not put right.
     Audit(Audit),
     /// Show sizes and counts
-    Stats,
+    Stats(Stats),
+    /// Give back the room that what was deleted has left
+    ///
+    /// History beyond its bounds goes, and the database is written anew: for a moment that takes twice its size. Reads go
+    /// on meanwhile, saves wait. The next backup is a full one.
+    Compact,
     /// Install the server kit in the project's database, and look whether it fits
     #[command(subcommand)]
     Remote(Remote),
@@ -148,6 +153,14 @@ pub struct Audit {
     /// Put right what differs, by taking what the server has; what waits here to be sent is kept
     #[arg(long)]
     pub repair: bool,
+}
+
+/// `stats`
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Read everything for exact sizes; else those of more than 128 rows are estimates
+    #[arg(long)]
+    pub exact: bool,
 }
 
 /// `put`

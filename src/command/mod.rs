@@ -22,6 +22,7 @@ mod records;
 mod remote;
 mod run;
 mod signals;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -121,7 +122,8 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Rollback(arguments) => history::roll_back(access, arguments, output).await,
         Command::Audit(arguments) => audit::audit(access, arguments, output).await,
         Command::Verify => overview::verify(access, output).await,
-        Command::Stats => overview::stats(access, output).await,
+        Command::Stats(arguments) => storage::stats(access, arguments, output).await,
+        Command::Compact => storage::compact(access, output).await,
         Command::Run(_)
         | Command::Backup(_)
         | Command::Remote(_)

@@ -11,6 +11,7 @@ use tidelock_actors::model::CollectionCounts;
 use super::Tidelock;
 use super::equipment::archive_options;
 use crate::adapters::archive::{BackupInfo, BackupView, FileArchive, Point, Rebuilt};
+use crate::adapters::sqlite::Quota;
 use crate::config::Config;
 use crate::error::Error;
 
@@ -60,7 +61,7 @@ pub struct Backups {
 impl Backups {
     /// The backups that lie where the configuration says; the store itself is not opened.
     pub fn of(config: &Config) -> Self {
-        Self { archive: FileArchive::new(archive_options(config), None) }
+        Self { archive: FileArchive::new(archive_options(config), None, Quota::new(None)) }
     }
 
     /// The archive itself.

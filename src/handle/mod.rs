@@ -10,6 +10,7 @@ mod inspection;
 mod records;
 mod review;
 mod rounds;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -29,7 +30,7 @@ use tidelock_actors::sync;
 
 use crate::adapters::archive::FileArchive;
 use crate::adapters::clock::SystemClock;
-use crate::adapters::sqlite::{self, SqliteReads};
+use crate::adapters::sqlite::{self, Quota, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
@@ -55,6 +56,7 @@ struct Inner {
     reads: SqliteReads,
     remote: Arc<dyn Remote>,
     archive: FileArchive,
+    quota: Quota,
     rules: Arc<[CollectionRules]>,
     config: RwLock<Config>,
     token: Arc<RwLock<Option<SecretString>>>,
@@ -129,8 +131,9 @@ impl Tidelock {
     pub fn open_with(config: Config, extras: Extras) -> Result<Self, Error> {
         config.validate()?;
         let (store, reads) = sqlite::open(store_options(&config, &config.rules()))?;
-        let archive = FileArchive::new(archive_options(&config), Some(store.log()));
-        Self::start(config, extras, Box::new(store), reads, archive)
+        let (log, quota) = (store.log(), store.quota());
+        let archive = FileArchive::new(archive_options(&config), Some(log), quota.clone());
+        Self::start(config, extras, Box::new(store), reads, archive, quota)
     }
 
     /// Starts the runtime over an opened store.
@@ -140,6 +143,7 @@ impl Tidelock {
         store: Box<dyn Store>,
         reads: SqliteReads,
         archive: FileArchive,
+        quota: Quota,
     ) -> Result<Self, Error> {
         let rules: Arc<[CollectionRules]> = config.rules().into();
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
@@ -155,10 +159,11 @@ impl Tidelock {
             resolvers: Arc::new(extras.resolvers),
         };
         let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
-        let equipment = Equipment { store, ports, config: config.clone(), rules: rules.clone(), seed };
+        let equipment =
+            Equipment { store, ports, config: config.clone(), rules: rules.clone(), usage: quota.watch(), seed };
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
-        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, archive, rules, config, token }) })
+        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, archive, quota, rules, config, token }) })
     }
 
     /// Makes this the instance that `global()` gives; the first one stays.
@@ -226,6 +231,10 @@ impl Tidelock {
         parts.sync.ask(sync::Configure { settings: sync_settings(&in_force), rules }).await?;
         self.inner.archive.configure(archive_options(&in_force));
         parts.backup.ask(backup::Configure(backup_times(&in_force))).await?;
+        if self.inner.quota.set(in_force.storage.quota) {
+            // A round that found no room may find some now.
+            self.nudge();
+        }
         if has_another_token {
             self.set_access_token(in_force.remote.access_token.clone());
         }

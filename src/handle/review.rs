@@ -5,7 +5,7 @@ use tidelock_actors::queue::{Discard, Redrive};
 use tidelock_actors::writes::Choice;
 
 use super::Tidelock;
-use crate::adapters::sqlite::{ConflictView, QueueFilter, QueuedOperation, Stats, Verified};
+use crate::adapters::sqlite::{ConflictView, QueueFilter, QueuedOperation, Verified};
 use crate::error::Error;
 
 impl Tidelock {
@@ -54,10 +54,5 @@ impl Tidelock {
     /// Checks the store against itself.
     pub async fn verify_integrity(&self) -> Result<Verified, Error> {
         Ok(self.inner.reads.verify().await?)
-    }
-
-    /// Sizes and counts.
-    pub async fn stats(&self) -> Result<Stats, Error> {
-        Ok(self.inner.reads.stats().await?)
     }
 }

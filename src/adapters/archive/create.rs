@@ -67,6 +67,7 @@ impl FileArchive {
         let size = database.metadata().map_err(io)?.len();
         // The copy, and what zstd makes of it: rarely more than half.
         make_room(options, size + size / 2)?;
+        self.make_room_within_quota(options, size / 2)?;
         let log = self.begin_log(options);
         let copy = scratch(&options.directory)?;
         let contents = sqlite::copy(&database, &copy)?;
@@ -75,6 +76,19 @@ impl FileArchive {
         let id = name(began, Kind::Full);
         let manifest = |plain_bytes| manifest(&id, Kind::Full, reason, began, &contents, plain_bytes, log);
         write(&options.directory, &id, |sink| pour(File::open(&copy).map_err(io)?, sink), manifest)
+    }
+
+    /// Makes sure that a backup of so many bytes fits into the quota: first what need not be kept goes, then it is
+    /// refused. What continues a backup only moves there from the kept log, so nobody asks for it.
+    fn make_room_within_quota(&self, options: &ArchiveOptions, bytes: u64) -> Result<(), ArchiveError> {
+        let quota = &self.inner.quota;
+        self.count()?;
+        if quota.admit_backup(bytes).is_ok() {
+            return Ok(());
+        }
+        prune(options, options.keep)?;
+        self.count()?;
+        quota.admit_backup(bytes).map_err(ArchiveError::OverQuota)
     }
 
     /// From here on the log is kept, so that the next backup can continue this one.

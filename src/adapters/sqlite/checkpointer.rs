@@ -13,6 +13,7 @@ use rusqlite::Connection;
 
 use super::keeper::{Cut, KeepError, Keeper};
 use super::open::{BUSY_TIMEOUT, OpenError, reader};
+use super::quota::Quota;
 use super::spool::Spool;
 use super::wal::LogPosition;
 
@@ -33,6 +34,8 @@ enum Request {
     Begin(SyncSender<Result<LogPosition, String>>),
     /// Give what was kept, if it was.
     Cut(SyncSender<Option<Cut>>),
+    /// Keep the log no longer.
+    End(SyncSender<()>),
 }
 
 /// The thread, as long as there is a writer.
@@ -78,11 +81,17 @@ impl Log {
 
 impl Checkpointer {
     /// Starts the thread on a connection of its own. What goes through the log is kept in `spool`, if that is there.
-    pub(super) fn start(connection: Connection, database: PathBuf, spool: PathBuf) -> Result<Self, OpenError> {
+    pub(super) fn start(
+        connection: Connection,
+        database: PathBuf,
+        spool: PathBuf,
+        quota: Quota,
+    ) -> Result<Self, OpenError> {
         let (requests, asked) = sync_channel(1);
         let shared = Arc::new(Shared::default());
-        let mut mover = Mover { connection, database, spool, keeper: None, shared: shared.clone() };
+        let mut mover = Mover { connection, database, spool, keeper: None, shared: shared.clone(), quota };
         mover.resume();
+        mover.count();
         let thread = std::thread::Builder::new().name("tidelock-log".to_owned());
         let thread = thread.spawn(move || mover.work(&asked));
         let thread = thread.map_err(|source| OpenError::Files { path: PathBuf::from("tidelock-log"), source })?;
@@ -104,6 +113,15 @@ impl Checkpointer {
         self.changes = changes;
         // One hint is as good as two, and without the thread the writer moves the log itself.
         let _ = requests.try_send(Request::Move);
+    }
+
+    /// Keeps the log no longer, so that it may begin anew whatever was copied of it.
+    pub(super) fn end(&self) {
+        let (give, ended) = sync_channel(1);
+        if self.requests.as_ref().is_some_and(|requests| requests.send(Request::End(give)).is_ok()) {
+            // Without the thread nothing is kept.
+            let _ = ended.recv();
+        }
     }
 
     /// Whether the log is kept: then nobody else may begin it anew.
@@ -133,6 +151,7 @@ struct Mover {
     spool: PathBuf,
     keeper: Option<Keeper>,
     shared: Arc<Shared>,
+    quota: Quota,
 }
 
 impl Mover {
@@ -151,8 +170,19 @@ impl Mover {
                 Request::Cut(answer) => {
                     let _ = answer.send(self.kept(Keeper::cut));
                 }
+                Request::End(answer) => {
+                    if self.keeper.is_some() {
+                        self.give_up(&KeepError::Interrupted("the database is written anew".to_owned()));
+                    }
+                    let _ = answer.send(());
+                }
             }
+            self.count();
         }
+    }
+
+    fn count(&self) {
+        self.quota.count_kept_log(self.keeper.as_ref().map_or(0, Keeper::bytes));
     }
 
     fn move_log(&mut self) {

@@ -126,6 +126,11 @@ impl Keeper {
         self.reader.position()
     }
 
+    /// How much is copied and in no backup yet.
+    pub(super) fn bytes(&self) -> u64 {
+        self.spool.bytes()
+    }
+
     /// Everything that was committed until now, as files.
     pub(super) fn cut(&mut self) -> Result<Cut, KeepError> {
         self.advance()?;
