@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use crate::backups::{self, ArchiveError, Reason, Taken};
 use crate::document::{Document, Layout};
 use crate::model::{
-    Checkpoints, Compacted, Contested, Counts, Fault, Operation, Outcome, Outgoing, RecordId, Reference, RemoteRow, Sequence,
-    Stamp, Verdict, Version,
+    Checkpoints, Compacted, Contested, Counts, Fault, Operation, Outcome, Outgoing, Past, RecordId, Reference,
+    RemoteRow, Sequence, Stamp, Verdict, Version,
 };
 use crate::writes::{Write, Written};
 
@@ -27,7 +27,7 @@ pub trait Store: Send {
     /// Prunes history and truncates the log; small enough to run between two commits.
     fn maintain(&mut self) -> Result<(), StoreError>;
     /// Gives back the room that what was deleted has left; it may take long. What was performed must be committed.
-    fn compact(&mut self) -> Result<Compacted, StoreError>;
+    fn compact(&mut self, past: Past) -> Result<Compacted, StoreError>;
     /// Forgets what is kept in memory and reads it again from the file, after a commit that was torn off.
     fn reload(&mut self) -> Result<(), StoreError>;
 }
@@ -39,7 +39,7 @@ pub enum StoreError {
     #[error("the disk is full; free some space and try again ({0})")]
     Full(String),
     /// It would take more than the user allows: nothing was written.
-    #[error("{0}; delete what is not needed and compact (tidelock compact), or raise storage.quota")]
+    #[error("{0}; delete what is not needed and run tidelock compact --forget-history, or raise storage.quota")]
     OverQuota(String),
     /// The medium or file may not be written.
     #[error("the store is read-only ({0})")]

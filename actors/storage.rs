@@ -15,7 +15,7 @@ use crate::deferred::Deferred;
 use crate::limits::{GROUP_WRITES, STORAGE_MAILBOX};
 use crate::machine::cadence::{Cadence, Step};
 use crate::machine::hybrid_clock::HybridClock;
-use crate::model::{Change, Compacted, Counts, RecordId, Stamp};
+use crate::model::{Change, Compacted, Counts, Past, RecordId, Stamp};
 use crate::ports::{Clock, Store, StoreError};
 use crate::supervisor::{Crash, Stop, words_of};
 use crate::writes::{LocalTransaction, Restore, RollBack, Write, Written};
@@ -51,7 +51,7 @@ pub struct Maintain;
 /// Asks for the room that what was deleted has left; other writes wait meanwhile.
 #[derive(Message)]
 #[rtype(result = "Result<Compacted, StoreError>")]
-pub struct Compact;
+pub struct Compact(pub Past);
 
 /// What the storage actor tells the world after each commit.
 #[derive(Clone)]
@@ -336,9 +336,9 @@ impl Handler<Maintain> for Storage {
 impl Handler<Compact> for Storage {
     type Result = Result<Compacted, StoreError>;
 
-    fn handle(&mut self, _: Compact, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Compact(past): Compact, _: &mut Self::Context) -> Self::Result {
         self.commit();
-        guarded(&mut self.store, |store| store.compact())
+        guarded(&mut self.store, |store| store.compact(past))
     }
 }
 

@@ -11,7 +11,8 @@ use tidelock_actors::document::Document;
 
 use super::ANSWER_DEADLINE;
 use super::bodies::{
-    BulkSaved, Carried, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question, Redriven, Saved,
+    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question,
+    Redriven, Saved,
 };
 use super::keys::key_of;
 use super::problem::Problem;
@@ -293,8 +294,14 @@ async fn stats(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, String)>
     }
 }
 
-async fn compact(tidelock: Data<Tidelock>) -> Answer {
-    json(&tidelock.compact().await?)
+async fn compact(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let body = body_of(body)?;
+    let Compaction { forget_history } = if body.is_empty() { Compaction::default() } else { parsed(&body)? };
+    let compacted = match forget_history {
+        true => tidelock.compact_and_forget().await?,
+        false => tidelock.compact().await?,
+    };
+    json(&compacted)
 }
 
 /// The field that holds a collection's keys; an unknown collection is refused by the handle.

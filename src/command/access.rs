@@ -203,6 +203,10 @@ impl Access {
     pub async fn compact(&self) -> Result<Compacted, Failure> {
         ask!(self, compact())
     }
+
+    pub async fn compact_and_forget(&self) -> Result<Compacted, Failure> {
+        ask!(self, compact_and_forget())
+    }
 }
 
 impl Own {

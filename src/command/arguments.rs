@@ -97,7 +97,7 @@ pub enum Command {
     ///
     /// History beyond its bounds goes, and the database is written anew: for a moment that takes twice its size. Reads go
     /// on meanwhile, saves wait. The next backup is a full one.
-    Compact,
+    Compact(Compact),
     /// Install the server kit in the project's database, and look whether it fits
     #[command(subcommand)]
     Remote(Remote),
@@ -161,6 +161,14 @@ pub struct Stats {
     /// Read everything for exact sizes; else those of more than 128 rows are estimates
     #[arg(long)]
     pub exact: bool,
+}
+
+/// `compact`
+#[derive(Debug, Args)]
+pub struct Compact {
+    /// Also forget all earlier versions and decided conflicts: what was deleted is gone, nothing can be rolled back
+    #[arg(long)]
+    pub forget_history: bool,
 }
 
 /// `put`

@@ -141,7 +141,7 @@ async fn store(access: &Access, findings: &mut Findings) {
 
 /// How near the store is to what it may take.
 fn quota(stats: &Stats, findings: &mut Findings) {
-    let next = "delete what is not needed, then tidelock compact; or raise storage.quota";
+    let next = "delete what is not needed, then tidelock compact --forget-history; or raise storage.quota";
     let found = match stats.quota_bytes {
         Some(_) => taken(usage(stats)),
         None => format!("{}; none is set", taken(usage(stats))),

@@ -123,7 +123,7 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Audit(arguments) => audit::audit(access, arguments, output).await,
         Command::Verify => overview::verify(access, output).await,
         Command::Stats(arguments) => storage::stats(access, arguments, output).await,
-        Command::Compact => storage::compact(access, output).await,
+        Command::Compact(arguments) => storage::compact(access, arguments, output).await,
         Command::Run(_)
         | Command::Backup(_)
         | Command::Remote(_)

@@ -60,8 +60,11 @@ pub fn taken(usage: Usage) -> String {
 }
 
 /// `compact`
-pub async fn compact(access: &Access, output: Output) -> Result<(), Failure> {
-    let compacted = waiting_for("writing the database anew", access.compact()).await?;
+pub async fn compact(access: &Access, arguments: &arguments::Compact, output: Output) -> Result<(), Failure> {
+    let compacted = match arguments.forget_history {
+        true => waiting_for("writing the database anew, without its history", access.compact_and_forget()).await?,
+        false => waiting_for("writing the database anew", access.compact()).await?,
+    };
     output.print(&compacted, |Compacted { before_bytes, after_bytes }| {
         let given_back = size(before_bytes.saturating_sub(*after_bytes));
         format!("{} before, {} after: {given_back} given back", size(*before_bytes), size(*after_bytes))

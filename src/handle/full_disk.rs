@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tidelock_actors::document::Document;
-use tidelock_actors::model::{Compacted, Counts, Stamp};
+use tidelock_actors::model::{Compacted, Counts, Past, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
@@ -46,8 +46,8 @@ impl Store for OnADisk {
         self.store.maintain()
     }
 
-    fn compact(&mut self) -> Result<Compacted, StoreError> {
-        self.store.compact()
+    fn compact(&mut self, past: Past) -> Result<Compacted, StoreError> {
+        self.store.compact(past)
     }
 
     fn reload(&mut self) -> Result<(), StoreError> {
@@ -56,12 +56,12 @@ impl Store for OnADisk {
 }
 
 /// A record that fills pages.
-fn long(key: &str) -> String {
+pub(super) fn long(key: &str) -> String {
     format!(r#"{{"id":"{key}","updated_at":"2026-11-22T10:00:00+00:00","body":"{}"}}"#, "x".repeat(100_000))
 }
 
 /// A server with one long row: whoever has read it gets nothing more.
-fn server() -> String {
+pub(super) fn server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -5,6 +5,8 @@ mod backups;
 mod equipment;
 #[cfg(test)]
 mod full_disk;
+#[cfg(test)]
+mod full_quota;
 mod history;
 mod inspection;
 mod records;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidelock_actors::document::Document;
-use tidelock_actors::model::{RecordId, Stamp};
+use tidelock_actors::model::{Past, RecordId, Stamp};
 
 use super::batch::Batch;
 use super::collections::Place;
@@ -155,12 +155,16 @@ fn prune_stretch(
     Ok(last.unwrap_or_default())
 }
 
-/// Forgets everything that is beyond the bounds, as they are now, however long it takes.
-pub(super) fn prune_all(connection: &Connection, retention: Retention, now: Stamp) -> Result<(), Failure> {
+/// Forgets everything that is beyond the bounds, as they are now, or everything, however long it takes.
+pub(super) fn prune_all(connection: &Connection, retention: Retention, now: Stamp, past: Past) -> Result<(), Failure> {
+    let oldest = match past {
+        Past::Kept => retention.oldest(now),
+        Past::Forgotten => Stamp(now.0 + 1),
+    };
     for ageing in AGEING {
         let mut looked = 0;
         loop {
-            looked = prune_stretch(connection, ageing, retention.oldest(now), looked)?;
+            looked = prune_stretch(connection, ageing, oldest, looked)?;
             if looked == 0 {
                 break;
             }

@@ -103,7 +103,8 @@ impl Rows<'_> {
             return self.exact(connection);
         }
         let Self { from, order, size, .. } = self;
-        let end = |way| format!("SELECT * FROM (SELECT {size} AS size FROM {from} ORDER BY {order} {way} LIMIT {SAMPLE})");
+        let end =
+            |way| format!("SELECT * FROM (SELECT {size} AS size FROM {from} ORDER BY {order} {way} LIMIT {SAMPLE})");
         let sampled = format!("SELECT ifnull(sum(size), 0) FROM ({} UNION ALL {})", end("ASC"), end("DESC"));
         let sampled = u128::from(self.number(connection, &sampled)?);
         Ok(u64::try_from(sampled * u128::from(count) / u128::from(2 * SAMPLE)).unwrap_or(u64::MAX))
@@ -115,12 +116,7 @@ fn table<'a>(from: &'a str, order: &'a str, size: &'a str) -> Rows<'a> {
 }
 
 /// Everything that can be told at once or, if that is wanted, after reading everything.
-pub(super) fn stats(
-    connection: &Connection,
-    directory: &Path,
-    quota: &Quota,
-    exact: bool,
-) -> Result<Stats, Failure> {
+pub(super) fn stats(connection: &Connection, directory: &Path, quota: &Quota, exact: bool) -> Result<Stats, Failure> {
     let collections = counters::read_counts(connection)?;
     let total = |of: fn(&CollectionCounts) -> u64| collections.values().map(of).sum();
     let count = |table: &str| -> Result<u64, Failure> {
@@ -129,7 +125,8 @@ pub(super) fn stats(
     let history = count("tl_history")?;
     let (kept_log, backups) = quota.beside();
     let Usage { quota_bytes, state: quota_state, .. } = quota.usage();
-    let size_of = |rows: &Rows<'_>, count| if exact { rows.exact(connection) } else { rows.estimate(connection, count) };
+    let size_of =
+        |rows: &Rows<'_>, count| if exact { rows.exact(connection) } else { rows.estimate(connection, count) };
     let sizes = Sizes {
         exact,
         collections: if exact { documents(connection)? } else { estimated_documents(connection, &collections)? },
@@ -168,7 +165,8 @@ fn estimated_documents(connection: &Connection, counts: &Counts) -> Result<BTree
 
 /// In the order of the file, which is the fastest.
 fn documents(connection: &Connection) -> Result<BTreeMap<Arc<str>, u64>, Failure> {
-    let mut sums: BTreeMap<Arc<str>, u64> = counters::read_counts(connection)?.into_keys().map(|name| (name, 0)).collect();
+    let mut sums: BTreeMap<Arc<str>, u64> =
+        counters::read_counts(connection)?.into_keys().map(|name| (name, 0)).collect();
     let mut statement = connection.prepare(&format!("SELECT collection, {RECORD} FROM tl_records NOT INDEXED"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -238,8 +236,7 @@ mod tests {
         let told = |exact| block_on(world.reads.stats(exact)).unwrap().sizes;
         let (estimated, exact) = (told(false), told(true));
         assert_eq!((estimated.exact, exact.exact), (false, true));
-        let real: usize =
-            (0..1_000).map(|n| world.get(&format!("notes/{n:04}")).unwrap().len()).sum();
+        let real: usize = (0..1_000).map(|n| world.get(&format!("notes/{n:04}")).unwrap().len()).sum();
         assert_eq!(exact.collections["notes"], real as u64);
         let off = estimated.collections["notes"].abs_diff(exact.collections["notes"]);
         assert!(off < real as u64 / 20 && estimated.outbox.abs_diff(exact.outbox) < real as u64 / 20, "{estimated:?}");

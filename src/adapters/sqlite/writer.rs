@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use tidelock_actors::model::{CollectionRules, Compacted, Counts, Stamp};
+use tidelock_actors::model::{CollectionRules, Compacted, Counts, Past, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
@@ -15,7 +15,7 @@ use super::faults::Failure;
 use super::history::{self, Looked, Retention};
 use super::lock::OwnerLock;
 use super::open::LOG_BYTES;
-use super::quota::{Quota, adds_data};
+use super::quota::Quota;
 use super::sizes::used_bytes;
 use super::statements::Statements;
 use super::views;
@@ -67,8 +67,18 @@ impl SqliteStore {
         history::prepare(&connection, retention, counters.stamp)?;
         let looked = Looked::default();
         let (pending, _lock) = (None, lock);
-        let store =
-            Self { checkpointer, connection, collections, counters, retention, looked, pending, quota, directory, _lock };
+        let store = Self {
+            checkpointer,
+            connection,
+            collections,
+            counters,
+            retention,
+            looked,
+            pending,
+            quota,
+            directory,
+            _lock,
+        };
         store.count()?;
         store.bound_log()?;
         Ok(store)
@@ -138,14 +148,6 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Refuses what adds data where it makes the store larger than it may be: as it would be, not as it was.
-    fn admit(&self, writes: &[Write]) -> Result<(), Failure> {
-        if self.quota.bytes().is_some() && writes.iter().any(adds_data) {
-            self.quota.admit(used_bytes(&self.connection)?)?;
-        }
-        Ok(())
-    }
-
     /// Tells what the database takes.
     pub(super) fn count(&self) -> Result<(), Failure> {
         self.quota.count_database(used_bytes(&self.connection)?);
@@ -192,10 +194,10 @@ impl SqliteStore {
         &self.directory
     }
 
-    /// Forgets all history that is beyond its bounds.
-    pub(super) fn forget_history(&mut self) -> Result<(), Failure> {
+    /// Forgets all history that is beyond its bounds, or all of it.
+    pub(super) fn forget(&mut self, past: Past) -> Result<(), Failure> {
         self.looked = Looked::default();
-        history::prune_all(&self.connection, self.retention, self.counters.stamp)
+        history::prune_all(&self.connection, self.retention, self.counters.stamp, past)
     }
 
     /// Moves the log into the database where no reader is in the way, and never waits for one. A log that is kept begins
@@ -217,9 +219,13 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError> {
-        let performed = self.work(now, |batch| batch.perform_all(writes));
-        let admitted = performed.and_then(|written| self.admit(writes).map(|()| written));
-        self.or_roll_back(admitted)
+        let quota = self.quota.clone();
+        let performed = self.work(now, |batch| {
+            let written = batch.perform_all(writes)?;
+            quota.admit_writes(writes, batch.connection)?;
+            Ok(written)
+        });
+        self.or_roll_back(performed)
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
@@ -242,8 +248,8 @@ impl Store for SqliteStore {
         Ok(self.truncate_log()?)
     }
 
-    fn compact(&mut self) -> Result<Compacted, StoreError> {
-        Ok(self.write_anew()?)
+    fn compact(&mut self, past: Past) -> Result<Compacted, StoreError> {
+        Ok(self.write_anew(past)?)
     }
 
     fn reload(&mut self) -> Result<(), StoreError> {
