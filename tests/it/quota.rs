@@ -41,11 +41,10 @@ fn a_full_store_says_what_to_do_and_that_helps() {
             taken > 5 && said.contains("of the 1MB that storage.quota allows; delete what is not needed"),
             "{said}"
         );
+        // Each command counts anew; only a process remembers that it refused something.
+        let full = if with_process { "full" } else { "near" };
         let status = desk.json(&["status"]);
-        assert_eq!(
-            (&status["storage"]["state"], &status["storage"]["quota_bytes"]),
-            (&json!("full"), &json!(1_000_000))
-        );
+        assert_eq!((&status["storage"]["state"], &status["storage"]["quota_bytes"]), (&json!(full), &json!(1_000_000)));
         let stats = desk.json(&["stats"]);
         assert_eq!((&stats["records"], &stats["quota_bytes"]), (&json!(taken), &json!(1_000_000)));
         let sizes = &stats["sizes"];
@@ -55,7 +54,11 @@ fn a_full_store_says_what_to_do_and_that_helps() {
         }
         assert_eq!(desk.json(&["stats", "--exact"])["sizes"]["exact"], true);
         let doctor = desk.run(&["doctor"]);
-        assert!(doctor.exit == 1 && doctor.said.contains("tidelock compact --forget-history"), "{}", doctor.said);
+        assert!(
+            doctor.exit == i32::from(with_process) && doctor.said.contains("tidelock compact --forget-history"),
+            "{}",
+            doctor.said
+        );
 
         for n in 1..taken {
             desk.ok(&["delete", "notes", &n.to_string()]);
@@ -91,7 +94,7 @@ fn compacting_may_be_killed_at_any_moment() {
         desk.ok(&["delete", "notes", &n.to_string()]);
     }
     let before = desk.ok(&["export", "notes"]);
-    for wait_ms in [20, 40, 60, 80, 120, 160, 240, 320] {
+    for wait_ms in [20, 60, 120, 240] {
         let mut compacting = desk.prepared(&["compact"]).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(wait_ms));
         // One that is through already has nothing left to kill.

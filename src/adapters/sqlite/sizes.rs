@@ -66,6 +66,8 @@ pub struct Sizes {
     pub backups: u64,
 }
 
+/// Bytes of a page: SQLite's own choice, which nobody changes.
+pub(super) const PAGE_BYTES: u64 = 4_096;
 /// Rows that are looked at from either end of a table.
 const SAMPLE: u64 = 64;
 
@@ -181,11 +183,11 @@ fn documents(connection: &Connection) -> Result<BTreeMap<Arc<str>, u64>, Failure
 /// Bytes of the database that hold something, also within a transaction.
 pub(super) fn used_bytes(connection: &Connection) -> Result<u64, Failure> {
     let pages = pragma(connection, "PRAGMA page_count")?.saturating_sub(pragma(connection, "PRAGMA freelist_count")?);
-    Ok(pages * pragma(connection, "PRAGMA page_size")?)
+    Ok(pages * PAGE_BYTES)
 }
 
 fn free_bytes(connection: &Connection) -> Result<u64, Failure> {
-    Ok(pragma(connection, "PRAGMA freelist_count")? * pragma(connection, "PRAGMA page_size")?)
+    Ok(pragma(connection, "PRAGMA freelist_count")? * PAGE_BYTES)
 }
 
 fn pragma(connection: &Connection, sql: &str) -> Result<u64, Failure> {

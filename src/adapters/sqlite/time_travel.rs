@@ -191,7 +191,7 @@ impl Play {
 fn play(seed: u64, versions: u32) {
     println!("rollback: seed {seed}, {versions} versions");
     let mut world = World::with(|options| options.history_keep = versions);
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         world.keep_transactions();
     }
     let past = vec![(world.now(), Seen::new())];

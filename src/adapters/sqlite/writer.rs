@@ -16,7 +16,7 @@ use super::history::{self, Looked, Retention};
 use super::lock::OwnerLock;
 use super::open::LOG_BYTES;
 use super::quota::Quota;
-use super::sizes::used_bytes;
+use super::sizes::{PAGE_BYTES, used_bytes};
 use super::statements::Statements;
 use super::views;
 
@@ -268,8 +268,6 @@ impl Drop for SqliteStore {
     }
 }
 
-/// Bytes of a page.
-const PAGE_BYTES: u64 = 4_096;
 /// The database's file.
 pub(super) const FILE: &str = "tidelock.db";
 
