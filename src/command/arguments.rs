@@ -6,8 +6,10 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 mod history;
+mod storage;
 
 pub use history::{Diff, Rollback};
+pub use storage::{Compact, Stats};
 
 /// A local-first data layer for apps whose backend is Supabase.
 ///
@@ -153,22 +155,6 @@ pub struct Audit {
     /// Put right what differs, by taking what the server has; what waits here to be sent is kept
     #[arg(long)]
     pub repair: bool,
-}
-
-/// `stats`
-#[derive(Debug, Args)]
-pub struct Stats {
-    /// Read everything for exact sizes; else those of more than 128 rows are estimates
-    #[arg(long)]
-    pub exact: bool,
-}
-
-/// `compact`
-#[derive(Debug, Args)]
-pub struct Compact {
-    /// Also forget all earlier versions and decided conflicts: what was deleted is gone, nothing can be rolled back
-    #[arg(long)]
-    pub forget_history: bool,
 }
 
 /// `put`

@@ -1,7 +1,7 @@
 //! How much the store may take, and how much it takes: its database and its kept log are counted by the writer, its
 //! backups by the archive. The log beside the database holds pages that are counted already, and is kept short.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ impl Quota {
 
     /// The quota, if there is one.
     pub(super) fn bytes(&self) -> Option<u64> {
-        self.change(|counted| counted.quota)
+        self.read(|counted| counted.quota)
     }
 
     /// What is taken, as it changes.
@@ -144,7 +144,7 @@ impl Quota {
 
     /// The kept log's and the backups' part.
     pub(super) fn beside(&self) -> (u64, u64) {
-        self.change(|counted| (counted.kept_log, counted.backups))
+        self.read(|counted| (counted.kept_log, counted.backups))
     }
 
     /// Refuses writes that add data where they have made the store larger than it may be: as it is with them counts, not
@@ -168,7 +168,7 @@ impl Quota {
 
     /// Refuses a backup that takes so many bytes more, where they do not fit; tells what is taken and allowed.
     pub(crate) fn admit_backup(&self, bytes: u64) -> Result<(), String> {
-        self.change(|counted| match counted.excess(counted.bytes() + bytes) {
+        self.read(|counted| match counted.excess(counted.bytes() + bytes) {
             None => Ok(()),
             Some(quota) => Err(format!(
                 "a backup needs about {}, and the store takes {} of the {} that storage.quota allows",
@@ -179,8 +179,16 @@ impl Quota {
         })
     }
 
+    fn locked(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Counted) -> T) -> T {
+        read(&self.locked())
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Counted) -> T) -> T {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = self.locked();
         let done = change(&mut counted);
         counted.refused_at = counted.refused_at.filter(|at| counted.bytes() >= *at);
         let (bytes, quota_bytes, state) = (counted.bytes(), counted.quota, counted.state());

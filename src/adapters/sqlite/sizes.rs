@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 use tidelock_actors::model::{CollectionCounts, Counts};
 
@@ -67,54 +67,90 @@ pub struct Sizes {
 }
 
 /// Bytes of a page: SQLite's own choice, which nobody changes.
-pub(super) const PAGE_BYTES: u64 = 4_096;
-/// Rows that are looked at from either end of a table.
-const SAMPLE: u64 = 64;
+const PAGE_BYTES: u64 = 4_096;
+/// Rows that are looked at for an estimate.
+const SAMPLE: u64 = 128;
+/// Rows of a collection that are enough for one of its own.
+const ENOUGH: u64 = 32;
 
-const RECORD: &str = "ifnull(octet_length(document), 0) + ifnull(octet_length(server_document), 0)";
-const VERSION: &str = "octet_length(document)";
-const OPERATION: &str = "octet_length(patch) + ifnull(octet_length(cause), 0)";
-const CONFLICT: &str = "ifnull(octet_length(base), 0) + ifnull(octet_length(local), 0) + ifnull(octet_length(remote), 0) \
-                        + ifnull(octet_length(result), 0)";
-
-/// Some or all rows of a table.
-struct Rows<'a> {
-    /// The table, with what narrows it down.
-    from: &'a str,
-    /// What that needs.
-    values: &'a [&'a dyn ToSql],
-    /// What gives them their order.
-    order: &'a str,
+/// A table, and how large its rows are.
+struct Table {
+    name: &'static str,
+    /// Its key, a number that rises.
+    id: &'static str,
     /// What a row takes.
-    size: &'a str,
+    size: &'static str,
 }
 
-impl Rows<'_> {
-    fn number(&self, connection: &Connection, sql: &str) -> Result<u64, Failure> {
-        Ok(connection.prepare_cached(sql)?.query_row(self.values, |row| row.get(0))?)
-    }
+const RECORDS: Table = Table {
+    name: "tl_records",
+    id: "id",
+    size: "ifnull(octet_length(document), 0) + ifnull(octet_length(server_document), 0)",
+};
+const HISTORY: Table = Table { name: "tl_history", id: "id", size: "octet_length(document)" };
+const OPERATIONS: Table =
+    Table { name: "tl_operations", id: "seq", size: "octet_length(patch) + ifnull(octet_length(cause), 0)" };
+const CONFLICTS: Table = Table {
+    name: "tl_conflicts",
+    id: "id",
+    size: "ifnull(octet_length(base), 0) + ifnull(octet_length(local), 0) + ifnull(octet_length(remote), 0) \
+           + ifnull(octet_length(result), 0)",
+};
 
+/// Some rows and what they take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sampled {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Sampled {
+    /// What so many rows take, if these stand for all of them.
+    fn times(self, count: u64) -> u64 {
+        let bytes = u128::from(self.bytes) * u128::from(count) / u128::from(self.rows.max(1));
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+impl Table {
     fn exact(&self, connection: &Connection) -> Result<u64, Failure> {
-        let Self { from, size, .. } = self;
-        self.number(connection, &format!("SELECT ifnull(sum({size}), 0) FROM {from}"))
+        let Self { name, size, .. } = self;
+        Ok(connection.query_row(&format!("SELECT ifnull(sum({size}), 0) FROM {name}"), [], |row| row.get(0))?)
     }
 
-    /// The average of the rows at both ends stands for all of them.
     fn estimate(&self, connection: &Connection, count: u64) -> Result<u64, Failure> {
-        if count <= 2 * SAMPLE {
+        if count <= SAMPLE {
             return self.exact(connection);
         }
-        let Self { from, order, size, .. } = self;
-        let end =
-            |way| format!("SELECT * FROM (SELECT {size} AS size FROM {from} ORDER BY {order} {way} LIMIT {SAMPLE})");
-        let sampled = format!("SELECT ifnull(sum(size), 0) FROM ({} UNION ALL {})", end("ASC"), end("DESC"));
-        let sampled = u128::from(self.number(connection, &sampled)?);
-        Ok(u64::try_from(sampled * u128::from(count) / u128::from(2 * SAMPLE)).unwrap_or(u64::MAX))
+        let sampled = self.sample(connection)?.into_values();
+        let all = sampled.fold(Sampled::default(), |all, some| Sampled {
+            rows: all.rows + some.rows,
+            bytes: all.bytes + some.bytes,
+        });
+        Ok(all.times(count))
     }
-}
 
-fn table<'a>(from: &'a str, order: &'a str, size: &'a str) -> Rows<'a> {
-    Rows { from, values: &[], order, size }
+    /// Rows from all over the table, by collection.
+    fn sample(&self, connection: &Connection) -> Result<BTreeMap<String, Sampled>, Failure> {
+        let Self { name, id, size } = self;
+        let end = |which: &str| -> Result<i64, Failure> {
+            let sql = format!("SELECT ifnull({which}({id}), 0) FROM {name}");
+            Ok(connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
+        };
+        let (first, last) = (end("min")?, end("max")?);
+        let next = format!("SELECT collection, {size} FROM {name} WHERE {id} >= ?1 ORDER BY {id} LIMIT 1");
+        let mut statement = connection.prepare_cached(&next)?;
+        let mut sampled: BTreeMap<String, Sampled> = BTreeMap::new();
+        for place in 0..SAMPLE {
+            let after = u128::from(last.abs_diff(first)) * u128::from(place) / u128::from(SAMPLE - 1);
+            let found = statement.query_row([first + after as i64], |row| Ok((row.get(0)?, row.get::<_, u64>(1)?)));
+            if let Some((collection, bytes)) = found.optional()? {
+                let of = sampled.entry(collection).or_default();
+                *of = Sampled { rows: of.rows + 1, bytes: of.bytes + bytes };
+            }
+        }
+        Ok(sampled)
+    }
 }
 
 /// Everything that can be told at once or, if that is wanted, after reading everything.
@@ -127,14 +163,16 @@ pub(super) fn stats(connection: &Connection, directory: &Path, quota: &Quota, ex
     let history = count("tl_history")?;
     let (kept_log, backups) = quota.beside();
     let Usage { quota_bytes, state: quota_state, .. } = quota.usage();
-    let size_of =
-        |rows: &Rows<'_>, count| if exact { rows.exact(connection) } else { rows.estimate(connection, count) };
+    let size_of = |table: &Table, count| match exact {
+        true => table.exact(connection),
+        false => table.estimate(connection, count),
+    };
     let sizes = Sizes {
         exact,
         collections: if exact { documents(connection)? } else { estimated_documents(connection, &collections)? },
-        history: size_of(&table("tl_history", "id", VERSION), history)?,
-        outbox: size_of(&table("tl_operations", "seq", OPERATION), count("tl_operations")?)?,
-        conflicts: size_of(&table("tl_conflicts", "id", CONFLICT), count("tl_conflicts")?)?,
+        history: size_of(&HISTORY, history)?,
+        outbox: size_of(&OPERATIONS, count("tl_operations")?)?,
+        conflicts: size_of(&CONFLICTS, conflicts_at_most(connection)?)?,
         database: bytes_of(&writer::file(directory)),
         reclaimable: free_bytes(connection)?,
         log: bytes_of(&super::wal::log_of(&writer::file(directory))),
@@ -156,20 +194,39 @@ pub(super) fn stats(connection: &Connection, directory: &Path, quota: &Quota, ex
     })
 }
 
+/// Decided ones go by age, so few are missing between; to count them would be to read them.
+fn conflicts_at_most(connection: &Connection) -> Result<u64, Failure> {
+    let span = "SELECT ifnull((SELECT max(id) FROM tl_conflicts) - (SELECT min(id) FROM tl_conflicts) + 1, 0)";
+    Ok(connection.query_row(span, [], |row| row.get(0))?)
+}
+
+/// Of collections that few of the sampled rows belong to the first rows are looked at, which may be all there are.
 fn estimated_documents(connection: &Connection, counts: &Counts) -> Result<BTreeMap<Arc<str>, u64>, Failure> {
+    let sampled = RECORDS.sample(connection)?;
     let of = |(name, counts): (&Arc<str>, &CollectionCounts)| {
-        let from = "tl_records INDEXED BY tl_records_place WHERE collection = ?1";
-        let rows = Rows { from, values: params![name], order: "key", size: RECORD };
-        Ok((name.clone(), rows.estimate(connection, counts.records)?))
+        let enough = sampled.get(&**name).filter(|some| counts.records > SAMPLE && some.rows >= ENOUGH);
+        let some = enough.map_or_else(|| first_rows(connection, name), |some| Ok(*some))?;
+        Ok((name.clone(), if some.rows < SAMPLE && enough.is_none() { some.bytes } else { some.times(counts.records) }))
     };
     counts.iter().map(of).collect()
+}
+
+fn first_rows(connection: &Connection, collection: &str) -> Result<Sampled, Failure> {
+    let sql = format!(
+        "SELECT count(*), ifnull(sum(size), 0) FROM
+         (SELECT {} AS size FROM tl_records INDEXED BY tl_records_place WHERE collection = ?1 ORDER BY key LIMIT {SAMPLE})",
+        RECORDS.size
+    );
+    let read = |row: &Row<'_>| Ok(Sampled { rows: row.get(0)?, bytes: row.get(1)? });
+    Ok(connection.prepare_cached(&sql)?.query_row([collection], read)?)
 }
 
 /// In the order of the file, which is the fastest.
 fn documents(connection: &Connection) -> Result<BTreeMap<Arc<str>, u64>, Failure> {
     let mut sums: BTreeMap<Arc<str>, u64> =
         counters::read_counts(connection)?.into_keys().map(|name| (name, 0)).collect();
-    let mut statement = connection.prepare(&format!("SELECT collection, {RECORD} FROM tl_records NOT INDEXED"))?;
+    let mut statement =
+        connection.prepare(&format!("SELECT collection, {} FROM tl_records NOT INDEXED", RECORDS.size))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (name, bytes): (&str, u64) = (row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?, row.get(1)?);
@@ -233,7 +290,7 @@ mod tests {
     fn of_many_rows_an_estimate_is_told_at_once_and_every_byte_on_request() {
         let mut world = World::new();
         for n in 0..1_000 {
-            world.save(&format!("notes/{n:04}"), &format!(r#"{{"text":"{}"}}"#, "x".repeat(90 + n % 20)));
+            world.save(&format!("notes/{n:04}"), &format!(r#"{{"text":"{}"}}"#, "x".repeat(90 + n / 5)));
         }
         let told = |exact| block_on(world.reads.stats(exact)).unwrap().sizes;
         let (estimated, exact) = (told(false), told(true));

@@ -16,7 +16,7 @@ use super::history::{self, Looked, Retention};
 use super::lock::OwnerLock;
 use super::open::LOG_BYTES;
 use super::quota::Quota;
-use super::sizes::{PAGE_BYTES, used_bytes};
+use super::sizes::used_bytes;
 use super::statements::Statements;
 use super::views;
 
@@ -158,7 +158,7 @@ impl SqliteStore {
     fn bound_log(&self) -> Result<(), Failure> {
         let bytes = self.quota.bytes().map_or(LOG_BYTES, |quota| LOG_BYTES.min(quota / 16));
         self.connection.pragma_update_and_check(None, "journal_size_limit", bytes, |_| Ok(()))?;
-        self.connection.pragma_update_and_check(None, "wal_autocheckpoint", bytes / PAGE_BYTES, |_| Ok(()))?;
+        self.connection.pragma_update_and_check(None, "wal_autocheckpoint", bytes / LOGGED_PAGE_BYTES, |_| Ok(()))?;
         Ok(())
     }
 
@@ -268,6 +268,8 @@ impl Drop for SqliteStore {
     }
 }
 
+/// A page in the log with its header, and a little more: so the log is moved just before it would have to be cut back.
+const LOGGED_PAGE_BYTES: u64 = 4_200;
 /// The database's file.
 pub(super) const FILE: &str = "tidelock.db";
 
