@@ -67,6 +67,9 @@ pub enum ArchiveError {
     /// It would fill the disk.
     #[error("{0}; free some space, or set backup.dir or backup.keep_… to other values")]
     NoRoom(String),
+    /// With it the store would take more than the user allows.
+    #[error("{0}; compact (tidelock compact), keep fewer backups (backup.keep_…), or raise storage.quota")]
+    OverQuota(String),
     /// The request itself is wrong.
     #[error("{0}")]
     Invalid(String),

@@ -210,6 +210,24 @@ pub struct Outgoing {
     pub may_have_been_sent: bool,
 }
 
+/// What compacting makes of earlier versions and decided conflicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// They stay within their bounds.
+    Kept,
+    /// They go: what was deleted is gone, and nothing from before can be rolled back.
+    Forgotten,
+}
+
+/// What compacting came to, in bytes of the database and its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// Before.
+    pub before_bytes: u64,
+    /// After.
+    pub after_bytes: u64,
+}
+
 /// A row as the server has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemoteState {

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use crate::backups::{self, ArchiveError, Reason, Taken};
 use crate::document::{Document, Layout};
 use crate::model::{
-    Checkpoints, Contested, Counts, Fault, Operation, Outcome, Outgoing, RecordId, Reference, RemoteRow, Sequence,
-    Stamp, Verdict, Version,
+    Checkpoints, Compacted, Contested, Counts, Fault, Operation, Outcome, Outgoing, Past, RecordId, Reference,
+    RemoteRow, Sequence, Stamp, Verdict, Version,
 };
 use crate::writes::{Write, Written};
 
@@ -26,6 +26,8 @@ pub trait Store: Send {
     fn newest_stamp(&self) -> Stamp;
     /// Prunes history and truncates the log; small enough to run between two commits.
     fn maintain(&mut self) -> Result<(), StoreError>;
+    /// Gives back the room that what was deleted has left; it may take long. What was performed must be committed.
+    fn compact(&mut self, past: Past) -> Result<Compacted, StoreError>;
     /// Forgets what is kept in memory and reads it again from the file, after a commit that was torn off.
     fn reload(&mut self) -> Result<(), StoreError>;
 }
@@ -36,6 +38,9 @@ pub enum StoreError {
     /// No room: nothing was written.
     #[error("the disk is full; free some space and try again ({0})")]
     Full(String),
+    /// It would take more than the user allows: nothing was written.
+    #[error("{0}; delete what is not needed and run tidelock compact --forget-history, or raise storage.quota")]
+    OverQuota(String),
     /// The medium or file may not be written.
     #[error("the store is read-only ({0})")]
     ReadOnly(String),
@@ -56,7 +61,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same write may succeed later without anything being mended in the request.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::ReadOnly(_) | Self::Failed(_))
+        matches!(self, Self::Full(_) | Self::OverQuota(_) | Self::ReadOnly(_) | Self::Failed(_))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::deferred::Deferred;
 use crate::limits::{GROUP_WRITES, STORAGE_MAILBOX};
 use crate::machine::cadence::{Cadence, Step};
 use crate::machine::hybrid_clock::HybridClock;
-use crate::model::{Change, Counts, RecordId, Stamp};
+use crate::model::{Change, Compacted, Counts, Past, RecordId, Stamp};
 use crate::ports::{Clock, Store, StoreError};
 use crate::supervisor::{Crash, Stop, words_of};
 use crate::writes::{LocalTransaction, Restore, RollBack, Write, Written};
@@ -47,6 +47,11 @@ pub struct CorrectClock {
 #[derive(Message)]
 #[rtype(result = "Result<(), StoreError>")]
 pub struct Maintain;
+
+/// Asks for the room that what was deleted has left; other writes wait meanwhile.
+#[derive(Message)]
+#[rtype(result = "Result<Compacted, StoreError>")]
+pub struct Compact(pub Past);
 
 /// What the storage actor tells the world after each commit.
 #[derive(Clone)]
@@ -241,7 +246,7 @@ fn guarded<T>(
 /// Whether the error says something about one write and not about the store.
 fn is_of_one_write(error: &StoreError) -> bool {
     match error {
-        StoreError::Invalid(_) | StoreError::NotFound(_) | StoreError::Failed(_) => true,
+        StoreError::Invalid(_) | StoreError::NotFound(_) | StoreError::OverQuota(_) | StoreError::Failed(_) => true,
         StoreError::Full(_) | StoreError::ReadOnly(_) | StoreError::Damaged(_) => false,
     }
 }
@@ -325,6 +330,15 @@ impl Handler<Maintain> for Storage {
     fn handle(&mut self, _: Maintain, _: &mut Self::Context) -> Self::Result {
         self.commit();
         self.store.maintain()
+    }
+}
+
+impl Handler<Compact> for Storage {
+    type Result = Result<Compacted, StoreError>;
+
+    fn handle(&mut self, Compact(past): Compact, _: &mut Self::Context) -> Self::Result {
+        self.commit();
+        guarded(&mut self.store, |store| store.compact(past))
     }
 }
 

@@ -88,6 +88,7 @@ impl Error {
             Self::Config(_) | Self::Setup(_) => "config",
             Self::Open(_) => "open",
             Self::Store(StoreError::Full(_)) => "disk_full",
+            Self::Store(StoreError::OverQuota(_)) | Self::Archive(ArchiveError::OverQuota(_)) => "quota_exceeded",
             Self::Store(StoreError::ReadOnly(_)) => "read_only",
             Self::Store(StoreError::Damaged(_)) => "damaged",
             Self::Store(StoreError::Invalid(_)) | Self::Invalid(_) => "invalid",

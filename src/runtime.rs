@@ -27,6 +27,7 @@ use tidelock_actors::supervisor::{Care, Health, supervise};
 use tidelock_actors::sync::{Nudge, Remembered, Settings, SyncScheduler};
 use tokio::sync::{broadcast, oneshot, watch};
 
+use crate::adapters::sqlite::Usage;
 use crate::config::Config;
 use crate::error::Error;
 use crate::status::{Status, StatusSources};
@@ -61,6 +62,7 @@ pub(crate) struct Equipment {
     pub ports: Ports,
     pub config: Config,
     pub rules: Arc<[CollectionRules]>,
+    pub usage: watch::Receiver<Usage>,
     pub seed: u64,
 }
 
@@ -124,7 +126,7 @@ async fn live(
 }
 
 async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
-    let Equipment { store, ports, config, rules, seed } = equipment;
+    let Equipment { store, ports, config, rules, usage, seed } = equipment;
     let (counts, watched_counts) = watch::channel(store.counts().clone());
     let (outbox, outbox_turns) = watch::channel(0);
     let (changes, _) = broadcast::channel(WATCH_BACKLOG);
@@ -171,6 +173,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         counts: watched_counts,
         sync: sync_status,
         backups: backup_status,
+        usage,
         parts: vec![
             (storage.name(), storage.watch_health()),
             (queue.name(), queue.watch_health()),

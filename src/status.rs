@@ -14,6 +14,8 @@ use tidelock_actors::status::{SyncPhase, SyncStatus};
 use tidelock_actors::supervisor::Health;
 use tokio::sync::watch;
 
+use crate::adapters::sqlite::Usage;
+
 /// What tidelock is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,6 +65,8 @@ pub struct Status {
     pub last_backup_at: Option<Timestamp>,
     /// What went wrong with backups last, until one goes well.
     pub backup_error: Option<String>,
+    /// What the store takes of what it may.
+    pub storage: Usage,
     /// Per collection.
     pub collections: BTreeMap<String, CollectionStatus>,
     /// Parts that are down or were restarted, with the last cause.
@@ -101,6 +105,7 @@ pub(crate) struct StatusSources {
     pub counts: watch::Receiver<Counts>,
     pub sync: watch::Receiver<SyncStatus>,
     pub backups: watch::Receiver<BackupStatus>,
+    pub usage: watch::Receiver<Usage>,
     pub parts: Vec<(&'static str, watch::Receiver<Health>)>,
     pub collections: Vec<String>,
     pub remote: Arc<dyn Remote>,
@@ -134,6 +139,7 @@ impl StatusSources {
             mode: self.remote.mode().to_owned(),
             last_backup_at: backups.taken_ms.and_then(time),
             backup_error: backups.last_error.or(backups.drill_error),
+            storage: *self.usage.borrow(),
             collections,
             parts,
         }
@@ -141,8 +147,9 @@ impl StatusSources {
 
     /// Waits until something that the status shows has changed; `false` once nothing ever will.
     pub async fn changed(&mut self) -> bool {
-        let Self { counts, sync, backups, parts, .. } = self;
-        let mut changes = vec![counts.changed().boxed(), sync.changed().boxed(), backups.changed().boxed()];
+        let Self { counts, sync, backups, usage, parts, .. } = self;
+        let mut changes =
+            vec![counts.changed().boxed(), sync.changed().boxed(), backups.changed().boxed(), usage.changed().boxed()];
         changes.extend(parts.iter_mut().map(|(_, health)| health.changed().boxed()));
         select_all(changes).await.0.is_ok()
     }

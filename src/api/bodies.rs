@@ -133,6 +133,14 @@ pub struct Decided {
     pub id: i64,
 }
 
+/// How to compact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compaction {
+    /// Whether earlier versions and decided conflicts go as well.
+    pub forget_history: bool,
+}
+
 /// Which backup, by its name or its file's path; none means the newest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -8,10 +8,12 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidelock_actors::document::Document;
+use tidelock_actors::model::Compacted;
 use tidelock_actors::writes::Choice;
 
 use super::bodies::{
-    BulkSaved, Carried, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question, Redriven, Saved,
+    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question,
+    Redriven, Saved,
 };
 use super::endpoint::Endpoint;
 use super::problem::Problem;
@@ -235,6 +237,21 @@ impl Client {
     /// As of the handle.
     pub async fn stats(&self) -> Result<Stats, Problem> {
         self.get_from(&["stats"], &[]).await
+    }
+
+    /// As of the handle; it takes as long as reading everything takes.
+    pub async fn exact_stats(&self) -> Result<Stats, Problem> {
+        self.get_from(&["stats"], &[("exact", true.to_string())]).await
+    }
+
+    /// As of the handle; it takes as long as writing everything takes.
+    pub async fn compact(&self) -> Result<Compacted, Problem> {
+        self.send(Method::POST, &["compact"], &Compaction { forget_history: false }).await
+    }
+
+    /// As of the handle; it takes as long as writing everything takes.
+    pub async fn compact_and_forget(&self) -> Result<Compacted, Problem> {
+        self.send(Method::POST, &["compact"], &Compaction { forget_history: true }).await
     }
 
     async fn get_from<T: DeserializeOwned>(&self, path: &[&str], parameters: &[(&str, String)]) -> Result<T, Problem> {

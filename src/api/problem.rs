@@ -57,7 +57,7 @@ fn status_of(code: &str) -> StatusCode {
         "pull_only" | "no_server" => StatusCode::CONFLICT,
         "unauthorized" | "remote" => StatusCode::BAD_GATEWAY,
         "unreachable" | "part_down" | "stopped" | "read_only" => StatusCode::SERVICE_UNAVAILABLE,
-        "disk_full" => StatusCode::INSUFFICIENT_STORAGE,
+        "disk_full" | "quota_exceeded" => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -11,7 +11,8 @@ use tidelock_actors::document::Document;
 
 use super::ANSWER_DEADLINE;
 use super::bodies::{
-    BulkSaved, Carried, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question, Redriven, Saved,
+    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question,
+    Redriven, Saved,
 };
 use super::keys::key_of;
 use super::problem::Problem;
@@ -56,7 +57,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/backups/restore").route(post().to(restore)))
         .service(at("/backups/restore-copy").route(post().to(restore_copy)))
         .service(at("/verify").route(get().to(verify)))
-        .service(at("/stats").route(get().to(stats)));
+        .service(at("/stats").route(get().to(stats)))
+        .service(at("/compact").route(post().to(compact)));
     config.service(api).default_service(web::to(no_such_address));
 }
 
@@ -283,8 +285,29 @@ async fn verify(tidelock: Data<Tidelock>) -> Answer {
     json(&tidelock.verify_integrity().await?)
 }
 
-async fn stats(tidelock: Data<Tidelock>) -> Answer {
-    json(&in_time(tidelock.stats()).await?)
+/// Exact sizes need everything to be read, so they take as long as that takes.
+async fn stats(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, String)>>) -> Answer {
+    let mut exact = false;
+    for (name, value) in query.into_inner() {
+        match name.as_str() {
+            "exact" => exact = parameter("exact", &value)?,
+            other => return Err(unknown_parameter(other, "exact")),
+        }
+    }
+    match exact {
+        true => json(&tidelock.exact_stats().await?),
+        false => json(&in_time(tidelock.stats()).await?),
+    }
+}
+
+async fn compact(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let body = body_of(body)?;
+    let Compaction { forget_history } = if body.is_empty() { Compaction::default() } else { parsed(&body)? };
+    let compacted = match forget_history {
+        true => tidelock.compact_and_forget().await?,
+        false => tidelock.compact().await?,
+    };
+    json(&compacted)
 }
 
 /// The field that holds a collection's keys; an unknown collection is refused by the handle.

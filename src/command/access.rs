@@ -8,6 +8,7 @@ use tidelock::adapters::sqlite::{
     VersionView, is_owned,
 };
 use tidelock::api::{Client, Endpoint};
+use tidelock::model::Compacted;
 use tidelock::{
     AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, Repair, RestoreReport,
     RestoreRequest, RollbackReport, RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
@@ -205,6 +206,18 @@ impl Access {
 
     pub async fn stats(&self) -> Result<Stats, Failure> {
         ask!(self, stats())
+    }
+
+    pub async fn exact_stats(&self) -> Result<Stats, Failure> {
+        ask!(self, exact_stats())
+    }
+
+    pub async fn compact(&self) -> Result<Compacted, Failure> {
+        ask!(self, compact())
+    }
+
+    pub async fn compact_and_forget(&self) -> Result<Compacted, Failure> {
+        ask!(self, compact_and_forget())
     }
 }
 

@@ -6,8 +6,10 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 mod history;
+mod storage;
 
 pub use history::{Diff, Rollback};
+pub use storage::{Compact, Stats};
 
 /// A local-first data layer for apps whose backend is Supabase.
 ///
@@ -92,7 +94,12 @@ pub enum Command {
     /// Ends with 3 if something differs and is not put right.
     Audit(Audit),
     /// Show sizes and counts
-    Stats,
+    Stats(Stats),
+    /// Give back the room that what was deleted has left
+    ///
+    /// History beyond its bounds goes, and the database is written anew: for a moment that takes twice its size. Reads go
+    /// on meanwhile, saves wait. The next backup is a full one.
+    Compact(Compact),
     /// Install the server kit in the project's database, and look whether it fits
     #[command(subcommand)]
     Remote(Remote),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use tidelock::adapters::sqlite::{Fullness, Stats};
 use tidelock::api::{ADDRESS_FILE, TOKEN_FILE};
 use tidelock::config::{LoadOptions, Loaded, Mode};
 use tidelock::{Config, Inspection};
@@ -12,6 +13,7 @@ use super::access::Access;
 use super::checks::{State, lines};
 use super::failure::{FAILED, Failure, UNAUTHORIZED};
 use super::output::{Output, size};
+use super::storage::{taken, usage};
 
 /// Free bytes below which the disk is as good as full.
 const FREE_LEAST: u64 = 50 * 1024 * 1024;
@@ -120,6 +122,7 @@ async fn store(access: &Access, findings: &mut Findings) {
             };
             let found = format!("{} free, the store takes {}", size(stats.free_bytes), size(stats.bytes));
             findings.add("disk space", state, found, next);
+            quota(&stats, findings);
         }
         Err(failure) => findings.add("disk space", State::Failure, failure, ""),
     }
@@ -133,6 +136,20 @@ async fn store(access: &Access, findings: &mut Findings) {
             }
         }
         Err(failure) => findings.add("queue", State::Failure, failure, ""),
+    }
+}
+
+/// How near the store is to what it may take.
+fn quota(stats: &Stats, findings: &mut Findings) {
+    let next = "delete what is not needed, then tidelock compact --forget-history; or raise storage.quota";
+    let found = match stats.quota_bytes {
+        Some(_) => taken(usage(stats)),
+        None => format!("{}; none is set", taken(usage(stats))),
+    };
+    match stats.quota_state {
+        Fullness::Ok => findings.ok("quota", found),
+        Fullness::Near => findings.add("quota", State::Warning, found, next),
+        Fullness::Full => findings.add("quota", State::Failure, found, next),
     }
 }
 

@@ -23,6 +23,7 @@ mod remote;
 mod repair;
 mod run;
 mod signals;
+mod storage;
 
 use std::process::ExitCode;
 
@@ -123,7 +124,8 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Rollback(arguments) => history::roll_back(access, arguments, output).await,
         Command::Audit(arguments) => audit::audit(access, arguments, output).await,
         Command::Verify(_) => overview::verify(access, output).await,
-        Command::Stats => overview::stats(access, output).await,
+        Command::Stats(arguments) => storage::stats(access, arguments, output).await,
+        Command::Compact(arguments) => storage::compact(access, arguments, output).await,
         Command::Run(_)
         | Command::Backup(_)
         | Command::Remote(_)

@@ -1,12 +1,13 @@
-//! Commands on the whole: status, sync, verify, stats.
+//! Commands on the whole: status, sync, verify.
 
-use tidelock::adapters::sqlite::{Stats, Verified};
+use tidelock::adapters::sqlite::{Fullness, Verified};
 use tidelock::{Status, SyncReport, SyncRequest};
 
 use super::access::Access;
 use super::arguments;
 use super::failure::{FAILED, Failure, IN_PART};
-use super::output::{Output, pairs, size, table, waiting_for};
+use super::output::{Output, pairs, table, waiting_for};
+use super::storage::taken;
 
 /// `status`
 pub async fn status(access: &Access, output: Output) -> Result<(), Failure> {
@@ -25,6 +26,9 @@ fn status_words(status: &Status) -> String {
         ("last synced", time(&status.last_synced_at)),
     ];
     lines.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
+    if status.storage.state != Fullness::Ok {
+        lines.push(("storage", taken(status.storage)));
+    }
     lines.extend(status.stalled_since.iter().map(|since| ("stalled since", since.to_string())));
     let collections = status.collections.iter().map(|(name, collection)| {
         let counts = [collection.records, collection.pending, collection.parked, collection.conflicts];
@@ -88,26 +92,4 @@ pub async fn verify(access: &Access, output: Output) -> Result<(), Failure> {
         },
     )?;
     if verified.healthy { Ok(()) } else { Err(Failure::silent(FAILED)) }
-}
-
-/// `stats`
-pub async fn stats(access: &Access, output: Output) -> Result<(), Failure> {
-    output.print(&access.stats().await?, stats_words)
-}
-
-fn stats_words(stats: &Stats) -> String {
-    let collections = stats.collections.iter().map(|(name, counts)| {
-        let [records, pending, parked] = [counts.records, counts.pending, counts.parked].map(|count| count.to_string());
-        [name.to_string(), records, counts.on_server.to_string(), pending, parked]
-    });
-    let all = pairs(&[
-        ("records", stats.records.to_string()),
-        ("pending", stats.pending.to_string()),
-        ("parked", stats.parked.to_string()),
-        ("conflicts", stats.conflicts.to_string()),
-        ("history", stats.history.to_string()),
-        ("size", size(stats.bytes)),
-        ("free", size(stats.free_bytes)),
-    ]);
-    format!("{all}\n\n{}", table(["collection", "records", "on server", "pending", "parked"], collections.collect()))
 }

@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Config;
 
 /// Sections and keys that take effect while running. A collection's `conflict` does so too.
-const RELOADED: [&str; 4] = ["sync.", "backup.", "log.", "remote.access_token"];
+const RELOADED: [&str; 5] = ["sync.", "storage.quota", "backup.", "log.", "remote.access_token"];
 
 /// Keys in reloaded sections that do not: the way to the server is made once.
 const NOT_RELOADED: [&str; 1] = ["sync.overlap"];
@@ -38,6 +38,7 @@ impl Config {
         let overlap = self.sync.overlap;
         self.sync = new.sync;
         self.sync.overlap = overlap;
+        self.storage.quota = new.storage.quota;
         self.backup = new.backup;
         self.log = new.log;
         self.remote.access_token = new.remote.access_token;
@@ -70,7 +71,7 @@ mod tests {
     #[test]
     fn what_is_adopted_is_what_needs_no_restart() {
         let old = Config::from_toml("[collections.a]\ntable = \"a\"").unwrap();
-        let text = "[sync]\ninterval = \"7s\"\noverlap = \"9s\"\nmax_retries = 9\n[log]\nlevel = \"debug\"\n\
+        let text = "[storage]\nquota = \"9GB\"\n[sync]\ninterval = \"7s\"\noverlap = \"9s\"\nmax_retries = 9\n[log]\nlevel = \"debug\"\n\
                     [api]\nbind = \"127.0.0.1:9\"\n[remote]\nurl = \"http://x\"\naccess_token = \"t\"\n\
                     [collections.a]\ntable = \"a\"\nconflict = \"manual\"";
         let new = Config::from_toml(text).unwrap();

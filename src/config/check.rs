@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::layers::{self, Table};
 use super::problem::{bad_value, unknown};
 use super::schema::{self, Key};
+use super::size::Size;
 use super::{Config, collections};
 use crate::adapters::archive;
 
@@ -209,6 +210,7 @@ impl Check<'_> {
     fn rest(&mut self, config: &Config) {
         self.require(config.storage.history_keep <= 100_000, "storage.history_keep");
         self.within("storage.history_max_age", config.storage.history_max_age, Duration::ZERO, 3650 * DAY);
+        self.require(config.storage.quota.is_none_or(|quota| quota >= QUOTA_LEAST), "storage.quota");
         self.require(config.api.bind.ip().is_loopback(), "api.bind");
         let supervision = &config.supervision;
         self.require(supervision.restarts <= 1_000, "supervision.restarts");
@@ -219,6 +221,8 @@ impl Check<'_> {
     }
 }
 
+/// A store takes some hundred thousand bytes before anything is saved.
+const QUOTA_LEAST: Size = Size(1_000_000);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -11,6 +11,7 @@ mod problem;
 mod schema;
 mod settings;
 mod show;
+mod size;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ pub use settings::{
     StorageSettings, SupervisionSettings, SyncSettings,
 };
 pub use show::Shown;
+pub use size::Size;
 pub use watch::ConfigWatch;
 use watch::Watched;
 

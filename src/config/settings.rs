@@ -10,6 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidelock_actors::model::{Direction, Strategy};
 
+use super::size::{Size, size_or_nothing};
+
 /// `[remote]`: the server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +102,9 @@ pub struct StorageSettings {
     pub history_max_age: Duration,
     /// Whether a damaged store is replaced.
     pub self_repair: bool,
+    /// How much the store may take, its backups included; nothing means as much as there is.
+    #[serde(deserialize_with = "size_or_nothing", serialize_with = "text_or_nothing")]
+    pub quota: Option<Size>,
 }
 
 /// When a write counts as done.

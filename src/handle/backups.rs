@@ -13,7 +13,7 @@ use tidelock_actors::writes::{Restore, RestoreMode, Write, Written};
 use super::equipment::archive_options;
 use super::{AuditReport, AuditRequest, RollbackReport, SyncRequest, Tidelock, history};
 use crate::adapters::archive::{BackupInfo, BackupView, FileArchive, Point, Rebuilt};
-use crate::adapters::sqlite::Contents;
+use crate::adapters::sqlite::{Contents, Quota};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -96,7 +96,7 @@ pub struct Backups {
 impl Backups {
     /// The backups that lie where the configuration says; the store itself is not opened.
     pub fn of(config: &Config) -> Self {
-        Self { archive: FileArchive::new(archive_options(config), None) }
+        Self { archive: FileArchive::new(archive_options(config), None, Quota::new(None)) }
     }
 
     /// The archive itself.

@@ -25,6 +25,7 @@ pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> Store
         collections: rules.to_vec(),
         history_keep: config.storage.history_keep,
         history_max_age: config.storage.history_max_age,
+        quota: config.storage.quota,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tidelock_actors::document::Document;
-use tidelock_actors::model::{Counts, Stamp};
+use tidelock_actors::model::{Compacted, Counts, Past, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
@@ -46,18 +46,22 @@ impl Store for OnADisk {
         self.store.maintain()
     }
 
+    fn compact(&mut self, past: Past) -> Result<Compacted, StoreError> {
+        self.store.compact(past)
+    }
+
     fn reload(&mut self) -> Result<(), StoreError> {
         self.store.reload()
     }
 }
 
 /// A record that fills pages.
-fn long(key: &str) -> String {
+pub(super) fn long(key: &str) -> String {
     format!(r#"{{"id":"{key}","updated_at":"2026-11-22T10:00:00+00:00","body":"{}"}}"#, "x".repeat(100_000))
 }
 
 /// A server with one long row: whoever has read it gets nothing more.
-fn server() -> String {
+pub(super) fn server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -84,10 +88,11 @@ async fn h44_a_full_disk_refuses_saves_and_says_so_while_reads_go_on_and_mends_w
     );
     let config = Config::from_toml(&text).unwrap();
     let (store, reads) = sqlite::open(store_options(&config, &config.rules())).unwrap();
-    let archive = FileArchive::new(archive_options(&config), None);
+    let quota = store.quota();
+    let archive = FileArchive::new(archive_options(&config), None, quota.clone());
     let pages = Arc::new(AtomicI64::new(ROOM));
     let disk = Box::new(OnADisk { store, pages: pages.clone() });
-    let tidelock = Tidelock::start(config, Extras::default(), disk, reads, archive).unwrap();
+    let tidelock = Tidelock::start(config, Extras::default(), disk, reads, archive, quota).unwrap();
     let save = async |key: &str| tidelock.save("drafts", key, Document::parse(&long(key)).unwrap()).await;
     save("before").await.unwrap();
 

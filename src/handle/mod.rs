@@ -7,12 +7,15 @@ mod damage;
 mod equipment;
 #[cfg(test)]
 mod full_disk;
+#[cfg(test)]
+mod full_quota;
 mod history;
 mod inspection;
 mod records;
 mod repair;
 mod review;
 mod rounds;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -32,7 +35,7 @@ use tidelock_actors::sync;
 
 use crate::adapters::archive::FileArchive;
 use crate::adapters::clock::SystemClock;
-use crate::adapters::sqlite::SqliteReads;
+use crate::adapters::sqlite::{Quota, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
@@ -59,6 +62,7 @@ struct Inner {
     reads: SqliteReads,
     remote: Arc<dyn Remote>,
     archive: FileArchive,
+    quota: Quota,
     rules: Arc<[CollectionRules]>,
     config: RwLock<Config>,
     token: Arc<RwLock<Option<SecretString>>>,
@@ -133,8 +137,9 @@ impl Tidelock {
     pub fn open_with(config: Config, extras: Extras) -> Result<Self, Error> {
         config.validate()?;
         let (store, reads) = repair::open(&config)?;
-        let archive = FileArchive::new(archive_options(&config), Some(store.log()));
-        Self::start(config, extras, Box::new(store), reads, archive)
+        let (log, quota) = (store.log(), store.quota());
+        let archive = FileArchive::new(archive_options(&config), Some(log), quota.clone());
+        Self::start(config, extras, Box::new(store), reads, archive, quota)
     }
 
     /// Starts the runtime over an opened store.
@@ -144,6 +149,7 @@ impl Tidelock {
         store: Box<dyn Store>,
         reads: SqliteReads,
         archive: FileArchive,
+        quota: Quota,
     ) -> Result<Self, Error> {
         let rules: Arc<[CollectionRules]> = config.rules().into();
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
@@ -159,10 +165,11 @@ impl Tidelock {
             resolvers: Arc::new(extras.resolvers),
         };
         let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
-        let equipment = Equipment { store, ports, config: config.clone(), rules: rules.clone(), seed };
+        let equipment =
+            Equipment { store, ports, config: config.clone(), rules: rules.clone(), usage: quota.watch(), seed };
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
-        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, archive, rules, config, token }) })
+        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, archive, quota, rules, config, token }) })
     }
 
     /// What was done when the store was last found damaged; nothing if it never was.
@@ -235,6 +242,10 @@ impl Tidelock {
         parts.sync.ask(sync::Configure { settings: sync_settings(&in_force), rules }).await?;
         self.inner.archive.configure(archive_options(&in_force));
         parts.backup.ask(backup::Configure(backup_times(&in_force))).await?;
+        if self.inner.quota.set(in_force.storage.quota) {
+            // A round that found no room may find some now.
+            self.nudge();
+        }
         if has_another_token {
             self.set_access_token(in_force.remote.access_token.clone());
         }

@@ -15,7 +15,7 @@ use tidelock_actors::writes::{LocalTransaction, Write};
 
 use super::equipment::{archive_options, store_options};
 use crate::adapters::archive::{FileArchive, Point};
-use crate::adapters::sqlite::{self, Found, OpenError, Salvaged, SqliteReads, SqliteStore};
+use crate::adapters::sqlite::{self, Found, OpenError, Quota, Salvaged, SqliteReads, SqliteStore};
 use crate::config::Config;
 use crate::error::Error;
 use crate::private::{private, private_directory, sync_directory};
@@ -133,7 +133,7 @@ fn back_up_before_migration(config: &Config) {
     }
     let taken = sqlite::own(data_dir)
         .map_err(|error| ArchiveError::Failed(error.to_string()))
-        .and_then(|_owned| FileArchive::new(archive_options(config), None).create(Reason::Migration));
+        .and_then(|_owned| FileArchive::new(archive_options(config), None, Quota::new(None)).create(Reason::Migration));
     match taken {
         Ok(taken) => tracing::info!(?taken, "the store was backed up before its tables are changed"),
         Err(error) => tracing::warn!(%error, "the store could not be backed up before its tables are changed"),
@@ -192,7 +192,7 @@ fn put_aside(data_dir: &Path, aside: &Path) -> std::io::Result<()> {
 
 /// Makes a store of the newest backup that is good, in a folder of its own.
 fn newest_good(config: &Config, begun: &Begun, new: &Path) -> Result<(Repair, After), Error> {
-    let archive = FileArchive::new(archive_options(config), None);
+    let archive = FileArchive::new(archive_options(config), None, Quota::new(None));
     let Begun { at, cause, aside } = begun;
     let (at, cause, kept_aside) = (*at, cause.clone(), aside.clone());
     let mut repair = Repair { at, cause, kept_aside, backup: None, backup_timestamp: None, salvaged: 0, unplaced: 0 };

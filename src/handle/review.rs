@@ -5,7 +5,7 @@ use tidelock_actors::queue::{Discard, Redrive};
 use tidelock_actors::writes::Choice;
 
 use super::Tidelock;
-use crate::adapters::sqlite::{self, ConflictView, QueueFilter, QueuedOperation, Stats, Verified};
+use crate::adapters::sqlite::{self, ConflictView, QueueFilter, QueuedOperation, Verified};
 use crate::error::Error;
 
 impl Tidelock {
@@ -61,10 +61,5 @@ impl Tidelock {
     /// where the configuration wants that.
     pub fn suspect(&self) {
         sqlite::suspect(&self.config().storage.data_dir);
-    }
-
-    /// Sizes and counts.
-    pub async fn stats(&self) -> Result<Stats, Error> {
-        Ok(self.inner.reads.stats().await?)
     }
 }

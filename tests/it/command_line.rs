@@ -54,7 +54,7 @@ impl Desk {
         self.folder.path().join(name)
     }
 
-    fn prepared(&self, words: &[&str]) -> std::process::Command {
+    pub fn prepared(&self, words: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidelock"));
         command.args(words).current_dir(self.folder.path()).env_clear().env("HOME", self.folder.path());
         command
@@ -120,7 +120,7 @@ impl From<Output> for Done {
 }
 
 impl Done {
-    fn failed(self, exit: i32) -> String {
+    pub fn failed(self, exit: i32) -> String {
         assert_eq!(self.exit, exit, "{}", self.complained);
         assert_eq!(self.complained.lines().count(), 1, "one line: {}", self.complained);
         self.complained.trim_end().to_owned()

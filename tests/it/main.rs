@@ -24,6 +24,7 @@ mod lost_answers;
 mod outages;
 mod paging;
 mod plain_remote;
+mod quota;
 mod refusals;
 mod remote_kit;
 mod restores;

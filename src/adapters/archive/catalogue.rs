@@ -71,6 +71,11 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// What they take together.
+    pub(super) fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.bytes).sum()
+    }
+
     /// The newest one.
     pub(super) fn newest(&self) -> Option<&Entry> {
         self.entries.last()

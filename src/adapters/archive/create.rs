@@ -58,7 +58,7 @@ impl FileArchive {
         let newest = known.newest().filter(|_| options.incremental)?;
         let tried = catalogue::tried(&options.directory);
         let is_bad = |entry: &&Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| !trial.good);
-        if known.chain(newest).ok()?.iter().any(|entry| is_bad(&entry)) {
+        if known.chain(newest).ok()?.iter().any(is_bad) {
             return None;
         }
         let ended = newest.manifest.log?;
@@ -72,6 +72,7 @@ impl FileArchive {
         let size = database.metadata().map_err(io)?.len();
         // The copy, and what zstd makes of it: rarely more than half.
         make_room(options, size + size / 2)?;
+        self.make_room_within_quota(options, size / 2)?;
         let log = self.begin_log(options);
         let copy = scratch(&options.directory)?;
         let contents = sqlite::copy(&database, &copy)?;
@@ -80,6 +81,19 @@ impl FileArchive {
         let id = name(began, Kind::Full);
         let manifest = |plain_bytes| manifest(&id, Kind::Full, reason, began, &contents, plain_bytes, log);
         write(options, &id, |sink| pour(File::open(&copy).map_err(io)?, sink), manifest)
+    }
+
+    /// Makes sure that a backup of so many bytes fits into the quota: first what need not be kept goes, then it is
+    /// refused. What continues a backup only moves there from the kept log, so nobody asks for it.
+    fn make_room_within_quota(&self, options: &ArchiveOptions, bytes: u64) -> Result<(), ArchiveError> {
+        let quota = &self.inner.quota;
+        self.count()?;
+        if quota.admit_backup(bytes).is_ok() {
+            return Ok(());
+        }
+        prune(options, options.keep)?;
+        self.count()?;
+        quota.admit_backup(bytes).map_err(ArchiveError::OverQuota)
     }
 
     /// From here on the log is kept, so that the next backup can continue this one.

@@ -26,7 +26,7 @@ use tidelock_actors::ports::Archive;
 pub use self::encryption::Keys;
 pub(crate) use self::encryption::is_recipient;
 pub use self::manifest::{Kind, Manifest};
-use crate::adapters::sqlite::Log;
+use crate::adapters::sqlite::{Log, Quota};
 use catalogue::{Catalogue, Entry};
 pub use rebuild::Point;
 pub(crate) use rebuild::Rebuilt;
@@ -115,6 +115,7 @@ pub struct FileArchive {
 struct Inner {
     options: Mutex<ArchiveOptions>,
     log: Option<Log>,
+    quota: Quota,
     /// One thing at a time.
     work: Mutex<()>,
 }
@@ -125,8 +126,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl FileArchive {
     /// An archive over an opened store, or, without its log, over the files alone.
-    pub(crate) fn new(options: ArchiveOptions, log: Option<Log>) -> Self {
-        Self { inner: Arc::new(Inner { options: Mutex::new(options), log, work: Mutex::new(()) }) }
+    pub(crate) fn new(options: ArchiveOptions, log: Option<Log>, quota: Quota) -> Self {
+        Self { inner: Arc::new(Inner { options: Mutex::new(options), log, quota, work: Mutex::new(()) }) }
     }
 
     /// Takes over changed settings.
@@ -162,6 +163,12 @@ impl FileArchive {
         Catalogue::read(&self.options().directory)
     }
 
+    /// What all backups take, for the quota.
+    fn count(&self) -> Result<(), ArchiveError> {
+        self.inner.quota.count_backups(self.catalogue()?.bytes());
+        Ok(())
+    }
+
     /// All backups, newest first.
     pub(crate) fn list(&self) -> Result<Vec<BackupView>, ArchiveError> {
         let tried = catalogue::tried(&self.options().directory);
@@ -177,7 +184,7 @@ impl FileArchive {
         let newest = catalogue.newest().map(|entry| view(entry, &tried));
         let info = BackupInfo {
             count: catalogue.entries.len(),
-            total_bytes: catalogue.entries.iter().map(|entry| entry.bytes).sum(),
+            total_bytes: catalogue.bytes(),
             damaged: catalogue.damaged.into_iter().map(|(path, _)| path).collect(),
             ..BackupInfo::default()
         };
@@ -224,6 +231,7 @@ impl Archive for FileArchive {
         let standing = self.run(|archive| {
             let options = archive.options();
             let (catalogue, tried) = (archive.catalogue()?, catalogue::tried(&options.directory));
+            archive.inner.quota.count_backups(catalogue.bytes());
             let made = crate::adapters::sqlite::database(&options.store).metadata().and_then(|file| file.created());
             let made = made.ok().and_then(|made| Timestamp::try_from(made).ok());
             Ok(Standing {
@@ -236,7 +244,11 @@ impl Archive for FileArchive {
     }
 
     fn take(&self, reason: Reason) -> BoxFuture<'static, Result<Option<Taken>, ArchiveError>> {
-        self.run(move |archive| archive.create(reason))
+        self.run(move |archive| {
+            let taken = archive.create(reason);
+            archive.count()?;
+            taken
+        })
     }
 
     fn drill(&self) -> BoxFuture<'static, Result<(), ArchiveError>> {

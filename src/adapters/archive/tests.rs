@@ -73,7 +73,7 @@ impl World {
 
 fn records(database: &Path) -> BTreeMap<String, String> {
     let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let mut statement = connection.prepare("SELECT key, document FROM tl_records").unwrap();
+    let mut statement = connection.prepare("SELECT key, document FROM tl_records WHERE document IS NOT NULL").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.collect::<Result<_, _>>().unwrap()
 }
@@ -249,6 +249,71 @@ fn h44_without_room_a_backup_is_refused_and_the_store_goes_on() {
     assert!(block_on(world.tidelock.backup()).is_err());
     world.save(3..6, "two");
     assert_eq!(world.now().len(), 6);
+}
+
+#[test]
+fn a_backup_that_would_pass_the_quota_prunes_and_then_is_refused_while_the_store_goes_on() {
+    let world = World::new();
+    // What does not become much smaller in a backup.
+    let mut dice = Chance::from_seed(7);
+    let mut save = |keys: std::ops::Range<u64>| {
+        for key in keys {
+            let text: String = (0..20_000).map(|_| char::from(b'a' + (dice.fraction() * 26.0) as u8)).collect();
+            let document = Document::parse(&format!(r#"{{"text":"{text}"}}"#)).unwrap();
+            block_on(world.tidelock.save("notes", &key.to_string(), document)).unwrap();
+        }
+    };
+    let allow = |quota: u64, keep_last: usize| {
+        let mut config = config(world.folder.path());
+        config.storage.quota = Some(crate::config::Size(quota));
+        (config.backup.incremental, config.backup.keep_last) = (false, keep_last);
+        (config.backup.keep_hourly, config.backup.keep_daily, config.backup.keep_weekly) = (0, 0, 0);
+        block_on(world.tidelock.reconfigure(config)).unwrap();
+    };
+    let taken = || world.tidelock.status().storage.bytes;
+    allow(100_000_000, 10);
+    save(0..20);
+    let before = taken();
+    let sizes: u64 = (0..3).map(|_| world.backup().bytes).sum();
+    assert_eq!(taken(), before + sizes, "backups are counted");
+
+    allow(taken() + 1_000, 1);
+    let newest = world.backup();
+    assert_eq!(world.backups().iter().map(|view| &view.id).collect::<Vec<_>>(), [&newest.id], "the others went");
+    allow(taken() + 1_000, 1);
+    let refused = block_on(world.tidelock.backup()).unwrap_err();
+    assert_eq!((refused.code(), refused.exit_code()), ("quota_exceeded", 1), "{refused}");
+    assert!(refused.to_string().contains("storage.quota allows; compact"), "{refused}");
+    assert_eq!(world.backups().len(), 1, "the one that has to be kept stays");
+
+    allow(100_000_000, 1);
+    save(20..25);
+    let last = world.backup();
+    assert!(world.named(&last.id).unwrap() == world.now());
+}
+
+#[test]
+fn after_compacting_the_next_backup_is_a_full_one_and_can_be_restored() {
+    let world = World::new();
+    world.save(0..500, "text that takes its room");
+    world.backup();
+    world.save(500..600, "more");
+    for key in 0..400 {
+        assert!(block_on(world.tidelock.delete("notes", &key.to_string())).unwrap());
+    }
+    let before = world.now();
+    block_on(world.tidelock.compact()).unwrap();
+    assert!(world.now() == before, "nothing has changed");
+    assert!(block_on(world.tidelock.verify_integrity()).unwrap().healthy);
+    let full = world.backup();
+    assert_eq!(full.kind, Kind::Full);
+    assert!(world.named(&full.id).unwrap() == before);
+    world.save(600..610, "after");
+    let next = world.backup();
+    assert_eq!(next.kind, Kind::Log, "from there on the log is kept again");
+    assert!(world.named(&next.id).unwrap() == world.now());
+    let old = world.backups().pop().unwrap();
+    assert_eq!(world.named(&old.id).unwrap().len(), 500, "the chain before it is as good as it was");
 }
 
 #[test]

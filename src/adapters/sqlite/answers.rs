@@ -1,18 +1,15 @@
-//! What the handle is told: the outbox, conflicts, versions and sizes, in a form that becomes JSON as it is.
-
-use std::path::Path;
+//! What the handle is told: the outbox, conflicts and versions, in a form that becomes JSON as it is.
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 use tidelock_actors::document::Document;
 use tidelock_actors::limits::LIST_ROWS;
-use tidelock_actors::model::{Action, Counts, Fault, RecordId, Sequence, Stamp};
+use tidelock_actors::model::{Action, Fault, RecordId, Sequence, Stamp};
 
 use super::faults::Failure;
 use super::operations::{OperationState, StoredAction};
 use super::records::document;
-use super::{counters, writer};
 
 /// Which operations to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,27 +127,6 @@ pub struct VersionView {
     pub round: Option<i64>,
     /// The round or rollback that replaced it, if one did.
     pub replaced_in_round: Option<i64>,
-}
-
-/// Sizes and counts of a store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Documents that the app sees.
-    pub records: u64,
-    /// Bytes of the database and its log.
-    pub bytes: u64,
-    /// Bytes that are free on its disk.
-    pub free_bytes: u64,
-    /// Operations that are to be sent.
-    pub pending: u64,
-    /// Operations that are set aside.
-    pub parked: u64,
-    /// Conflicts that wait for a decision.
-    pub conflicts: u64,
-    /// Earlier versions that are kept.
-    pub history: u64,
-    /// The counts of each collection.
-    pub collections: Counts,
 }
 
 /// What a check of the store against itself came to.
@@ -285,25 +261,6 @@ pub(super) fn history(connection: &Connection, id: &RecordId) -> Result<Vec<Vers
     Ok(statement.query_map(params![id.collection, id.key], read)?.collect::<Result<_, _>>()?)
 }
 
-pub(super) fn stats(connection: &Connection, directory: &Path) -> Result<Stats, Failure> {
-    let collections = counters::read_counts(connection)?;
-    let total = |of: fn(&tidelock_actors::model::CollectionCounts) -> u64| collections.values().map(of).sum();
-    let size = |path: std::path::PathBuf| path.metadata().map_or(0, |file| file.len());
-    let database = writer::file(directory);
-    let mut log = database.clone().into_os_string();
-    log.push("-wal");
-    Ok(Stats {
-        records: total(|counts| counts.records),
-        bytes: size(database) + size(log.into()),
-        free_bytes: fs4::available_space(directory).unwrap_or(0),
-        pending: total(|counts| counts.pending),
-        parked: total(|counts| counts.parked),
-        conflicts: total(|counts| counts.conflicts),
-        history: connection.query_row("SELECT count(*) FROM tl_history", [], |row| row.get(0))?,
-        collections,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::world::{World, row};
@@ -368,18 +325,5 @@ mod tests {
         let one = block_on(world.reads.conflict(1)).unwrap();
         assert_eq!((one.key.as_str(), one.resolved_at.is_some()), ("a", true));
         assert_eq!(block_on(world.reads.conflict(9)).unwrap_err().to_string(), "there is no conflict 9");
-    }
-
-    #[test]
-    fn stats_tell_sizes_and_counts() {
-        let mut world = World::new();
-        world.save("notes/a", r#"{"n":1}"#);
-        world.save("notes/a", r#"{"n":2}"#);
-        world.save("drafts/d", "{}");
-        let stats = block_on(world.reads.stats()).unwrap();
-        assert_eq!((stats.records, stats.pending, stats.parked, stats.conflicts, stats.history), (2, 2, 0, 0, 1));
-        assert!(stats.bytes > 4096 && stats.free_bytes > 0);
-        assert_eq!(stats.collections["notes"].pending, 2);
-        assert_eq!(block_on(world.reads.counts()).unwrap(), stats.collections);
     }
 }

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 
 use super::keeper::{Cut, KeepError, Keeper};
 use super::open::{BUSY_TIMEOUT, OpenError, reader};
+use super::quota::Quota;
 use super::spool::Spool;
 use super::wal::LogPosition;
 
@@ -71,7 +72,7 @@ impl Log {
         self.ask(Request::Cut).flatten()
     }
 
-    /// Nobody needs it.
+    /// Keeps it no longer, so that it may begin anew whatever was copied of it.
     pub(crate) fn end(&self) {
         self.ask(Request::End);
     }
@@ -85,11 +86,18 @@ impl Log {
 
 impl Checkpointer {
     /// Starts the thread on a connection of its own. What goes through the log is kept in `spool`, if that is there.
-    pub(super) fn start(connection: Connection, database: PathBuf, spool: PathBuf) -> Result<Self, OpenError> {
+    pub(super) fn start(
+        connection: Connection,
+        database: PathBuf,
+        spool: PathBuf,
+        quota: Quota,
+    ) -> Result<Self, OpenError> {
         let (requests, asked) = sync_channel(1);
         let shared = Arc::new(Shared::default());
-        let mut mover = Mover { connection, database, spool, keeper: None, long: LOG_FRAMES, shared: shared.clone() };
+        let mut mover =
+            Mover { connection, database, spool, keeper: None, long: LOG_FRAMES, shared: shared.clone(), quota };
         mover.resume();
+        mover.count();
         let thread = std::thread::Builder::new().name("tidelock-log".to_owned());
         let thread = thread.spawn(move || mover.work(&asked));
         let thread = thread.map_err(|source| OpenError::Files { path: PathBuf::from("tidelock-log"), source })?;
@@ -142,6 +150,7 @@ struct Mover {
     /// Frames after which the writer is asked to stand still.
     long: u64,
     shared: Arc<Shared>,
+    quota: Quota,
 }
 
 impl Mover {
@@ -165,7 +174,12 @@ impl Mover {
                     let _ = done.send(());
                 }
             }
+            self.count();
         }
+    }
+
+    fn count(&self) {
+        self.quota.count_kept_log(self.keeper.as_ref().map_or(0, Keeper::bytes));
     }
 
     fn move_log(&mut self) {

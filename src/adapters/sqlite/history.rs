@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidelock_actors::document::Document;
-use tidelock_actors::model::{RecordId, Stamp};
+use tidelock_actors::model::{Past, RecordId, Stamp};
 
 use super::batch::Batch;
 use super::collections::Place;
@@ -34,6 +34,11 @@ pub(super) struct Superseded<'a> {
 }
 
 impl Retention {
+    /// What was replaced before this is too old.
+    fn oldest(self, now: Stamp) -> Stamp {
+        Stamp((now.millis() - self.age_ms) << 16)
+    }
+
     /// Counting a record's versions costs a look at all of them, so it is done every few revisions only.
     fn is_due(self, revision: i64) -> bool {
         let pause = i64::from(self.versions / 4).clamp(1, 16);
@@ -123,24 +128,60 @@ pub(super) fn prune(
     now: Stamp,
     looked: &mut Looked,
 ) -> Result<(), Failure> {
-    let oldest = Stamp((now.millis() - retention.age_ms) << 16);
-    for ((table, since), looked) in AGEING.iter().zip(looked) {
-        let stretch = |after: i64| -> Result<i64, Failure> {
-            let last = format!("SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2)");
-            let last = connection.query_row(&last, params![after, CHUNK], |row| row.get::<_, Option<i64>>(0))?;
-            let forget = format!("DELETE FROM {table} WHERE id > ?1 AND id <= ?2 AND {since} < ?3");
-            let together = connection.unchecked_transaction()?;
-            if together.execute(&forget, params![after, last, oldest.0])? > 0 && known_since(&together)? < oldest {
-                forget_before(&together, oldest)?;
-            }
-            together.commit()?;
-            // At the end the next look begins at the front again.
-            Ok(last.unwrap_or_default())
-        };
-        let front = stretch(0)?;
-        *looked = stretch(front.max(*looked))?;
+    let oldest = retention.oldest(now);
+    for (ageing, looked) in AGEING.into_iter().zip(looked) {
+        let front = prune_stretch(connection, ageing, oldest, 0)?;
+        // At the end the next look begins at the front again.
+        *looked = prune_stretch(connection, ageing, oldest, front.max(*looked))?;
     }
     Ok(())
+}
+
+/// Looks at the next rows, forgets those that are too old, and tells where it ended; 0 at the end.
+fn prune_stretch(
+    connection: &Connection,
+    (table, since): (&str, &str),
+    oldest: Stamp,
+    after: i64,
+) -> Result<i64, Failure> {
+    let last = format!("SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ?1 ORDER BY id LIMIT ?2)");
+    let last = connection.query_row(&last, params![after, CHUNK], |row| row.get::<_, Option<i64>>(0))?;
+    let forget = format!("DELETE FROM {table} WHERE id > ?1 AND id <= ?2 AND {since} < ?3");
+    let together = connection.unchecked_transaction()?;
+    if together.execute(&forget, params![after, last, oldest.0])? > 0 && known_since(&together)? < oldest {
+        forget_before(&together, oldest)?;
+    }
+    together.commit()?;
+    Ok(last.unwrap_or_default())
+}
+
+/// Forgets everything that is beyond the bounds, as they are now, or everything, however long it takes.
+pub(super) fn prune_all(connection: &Connection, retention: Retention, now: Stamp, past: Past) -> Result<(), Failure> {
+    let oldest = match past {
+        Past::Kept => retention.oldest(now),
+        Past::Forgotten => Stamp(now.0 + 1),
+    };
+    for ageing in AGEING {
+        let mut looked = 0;
+        loop {
+            looked = prune_stretch(connection, ageing, oldest, looked)?;
+            if looked == 0 {
+                break;
+            }
+        }
+    }
+    let together = connection.unchecked_transaction()?;
+    let those = |which| {
+        format!(
+            "id IN (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY collection, key ORDER BY id DESC) AS age,
+                                    count(*) OVER (PARTITION BY collection, key) AS versions FROM tl_history)
+                    WHERE {which})"
+        )
+    };
+    let mark = those("age = ?1 AND versions > ?1");
+    together.execute(&format!("UPDATE tl_history SET follows_forgotten = 1 WHERE {mark}"), [retention.versions])?;
+    together.execute(&format!("DELETE FROM tl_history WHERE {}", those("age > ?1")), [retention.versions])?;
+    Ok(together.commit()?)
 }
 
 #[cfg(test)]

@@ -143,6 +143,11 @@ impl Keeper {
         self.reader.position()
     }
 
+    /// How much is copied and in no backup yet.
+    pub(super) fn bytes(&self) -> u64 {
+        self.spool.bytes()
+    }
+
     /// Everything that was committed until now, as files.
     pub(super) fn cut(&mut self, counter: &Connection) -> Result<Cut, KeepError> {
         self.catch_up(counter)?;

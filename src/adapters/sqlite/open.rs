@@ -13,10 +13,12 @@ use super::checkpointer::Checkpointer;
 use super::faults::Failure;
 use super::history::Retention;
 use super::lock::{OwnerLock, private};
+use super::quota::Quota;
 use super::reads::SqliteReads;
-use super::writer::{SqliteStore, file};
+use super::writer::{Made, SqliteStore, file};
 use super::{identity, listing, schema};
 pub use crate::config::Durability;
+use crate::config::Size;
 use crate::private::private_directory;
 
 /// How long a connection waits for a lock that another one holds for a moment.
@@ -26,10 +28,8 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i32 = 2 * 1024;
 /// The same of each reader.
 const READER_CACHE_KIB: i32 = 4 * 1024;
-/// Pages in the log after which a commit moves them into the database itself.
-const LOG_PAGES: i32 = 4_000;
-/// The log's file is cut back to this many bytes once it has been moved.
-const LOG_BYTES: i64 = 16 * 1024 * 1024;
+/// Bytes of the log after which a commit moves it into the database itself, and to which its file is cut back then.
+pub(super) const LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// Prepared statements a connection keeps.
 const STATEMENTS: usize = 128;
 
@@ -51,6 +51,8 @@ pub struct StoreOptions {
     pub history_keep: u32,
     /// How long they are kept.
     pub history_max_age: Duration,
+    /// How much the store may take, its backups included.
+    pub quota: Option<Size>,
 }
 
 /// Why a store could not be opened.
@@ -105,20 +107,23 @@ impl From<rusqlite::Error> for OpenError {
 
 /// Opens a store, making it where there is none: its only writer, and as many readers as are cloned.
 pub fn open(options: StoreOptions) -> Result<(SqliteStore, SqliteReads), OpenError> {
-    let StoreOptions { directory, durability, readers, collections, history_keep, history_max_age } = options;
+    let StoreOptions { directory, durability, readers, collections, history_keep, history_max_age, quota } = options;
     make_directory(&directory)?;
     let lock = OwnerLock::take(&directory)?;
     let path = file(&directory);
     let mut connection = writer(&path, durability)?;
     // Before anything is written: what an earlier run has left in the log is kept as well.
-    let checkpointer = Checkpointer::start(log_mover(&path)?, path.clone(), directory.join(SPOOL))?;
+    let quota = Quota::new(quota);
+    let checkpointer = Checkpointer::start(log_mover(&path)?, path.clone(), directory.join(SPOOL), quota.clone())?;
     schema::migrate(&mut connection)?;
     identity::prepare(&connection, &path)?;
     let age_ms = i64::try_from(history_max_age.as_millis()).unwrap_or(i64::MAX);
     let retention = Retention { versions: history_keep, age_ms };
-    let store = SqliteStore::new(connection, checkpointer, collections.clone(), retention, (directory.clone(), lock))?;
+    let (rules, folder) = (collections.clone(), directory.clone());
+    let made = Made { connection, checkpointer, rules, retention, quota: quota.clone(), directory: folder, lock };
+    let store = SqliteStore::new(made)?;
     let connections = (0..readers.max(1)).map(|_| reader(&path)).collect::<Result<Vec<_>, _>>()?;
-    let reads = SqliteReads::new(connections, directory, collections)?;
+    let reads = SqliteReads::new(connections, directory, collections, quota)?;
     Ok((store, reads))
 }
 
@@ -140,8 +145,6 @@ fn writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> 
     };
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
-    connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
     listing::prepare(&connection)?;
     Ok(connection)
 }

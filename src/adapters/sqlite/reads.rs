@@ -13,12 +13,14 @@ use tidelock_actors::limits::QUERY_DEADLINE;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Counts, Operation, RecordId, Sequence, Stamp, Version};
 use tidelock_actors::ports::{Base, Digesting, Digests, Reader, Standing, StoreError};
 
-use super::answers::{ConflictView, QueueFilter, QueuedOperation, Stats, Verified, VersionView};
+use super::answers::{ConflictView, QueueFilter, QueuedOperation, Verified, VersionView};
 use super::identity::{self, Identity};
 use super::list::{self, ListQuery, Listed};
 use super::operations::StoredAction;
 use super::pool::{Answer, Pool};
+use super::quota::Quota;
 use super::records::document;
+use super::sizes::{self, Stats};
 use super::versions::{self, Difference, RoundView};
 use super::writer::file;
 use super::{answers, audit, counters, open::OpenError, open::reader, query, suspicion, verify};
@@ -30,6 +32,7 @@ pub struct SqliteReads {
     /// Reads that may take long have threads of their own, so that the others never wait for them.
     long: Pool,
     directory: Arc<PathBuf>,
+    quota: Quota,
     collections: Arc<BTreeMap<Arc<str>, CollectionRules>>,
 }
 
@@ -38,6 +41,7 @@ impl SqliteReads {
         connections: Vec<Connection>,
         directory: PathBuf,
         collections: Vec<CollectionRules>,
+        quota: Quota,
     ) -> Result<Self, OpenError> {
         let more = connections.iter().map(|_| reader(&file(&directory))).collect::<Result<Vec<_>, _>>()?;
         let start = |connections| {
@@ -45,7 +49,7 @@ impl SqliteReads {
         };
         let (pool, long) = (start(connections)?, start(more)?);
         let collections = collections.into_iter().map(|rules| (rules.name.clone(), rules)).collect();
-        Ok(Self { pool, long, directory: Arc::new(directory), collections: Arc::new(collections) })
+        Ok(Self { pool, long, directory: Arc::new(directory), quota, collections: Arc::new(collections) })
     }
 
     /// The document that the app sees, if there is one.
@@ -116,10 +120,11 @@ impl SqliteReads {
         self.pool.ask(identity::read)
     }
 
-    /// Sizes and counts.
-    pub fn stats(&self) -> Answer<Stats> {
-        let directory = self.directory.clone();
-        self.pool.ask(move |connection| answers::stats(connection, &directory))
+    /// Sizes and counts; exact sizes need everything to be read.
+    pub fn stats(&self, exact: bool) -> Answer<Stats> {
+        let (directory, quota) = (self.directory.clone(), self.quota.clone());
+        let pool = if exact { &self.long } else { &self.pool };
+        pool.ask(move |connection| sizes::stats(connection, &directory, &quota, exact))
     }
 
     /// Checks the store against itself, reading all of it.

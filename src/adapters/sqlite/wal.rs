@@ -1,6 +1,6 @@
 //! SQLite's write-ahead log, as far as it has to be read here: where committed frames end.
 //!
-//! Form: "The WAL File Format", https://www.sqlite.org/walformat.html. A frame counts only if it carries the salts of the
+//! Form: "The WAL File Format", <https://www.sqlite.org/walformat.html>. A frame counts only if it carries the salts of the
 //! log's header and a checksum over everything before it; what counts ends with the last frame that commits.
 
 use std::fmt;

@@ -59,6 +59,7 @@ pub(super) fn options(directory: &std::path::Path) -> StoreOptions {
         ],
         history_keep: 10,
         history_max_age: Duration::from_secs(30 * 24 * 60 * 60),
+        quota: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! The only writer: writes are performed in one transaction until it is committed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use tidelock_actors::model::{CollectionRules, Counts, Stamp};
+use tidelock_actors::model::{CollectionRules, Compacted, Counts, Past, Stamp};
 use tidelock_actors::ports::{Store, StoreError};
 use tidelock_actors::writes::{Write, Written};
 
@@ -14,6 +14,9 @@ use super::counters::{self, Counters};
 use super::faults::Failure;
 use super::history::{self, Looked, Retention};
 use super::lock::OwnerLock;
+use super::open::LOG_BYTES;
+use super::quota::Quota;
+use super::sizes::used_bytes;
 use super::statements::Statements;
 use super::{suspicion, views};
 
@@ -27,19 +30,33 @@ pub struct SqliteStore {
     looked: Looked,
     /// The transaction at hand.
     pending: Option<Pending>,
+    quota: Quota,
     directory: PathBuf,
     _lock: OwnerLock,
 }
 
+/// What a store is made of, once its file is open.
+pub(super) struct Made {
+    /// The opened and migrated database.
+    pub(super) connection: Connection,
+    /// Who moves its log.
+    pub(super) checkpointer: Checkpointer,
+    /// The collections.
+    pub(super) rules: Vec<CollectionRules>,
+    /// How much history is kept.
+    pub(super) retention: Retention,
+    /// How much the store may take.
+    pub(super) quota: Quota,
+    /// Its folder.
+    pub(super) directory: PathBuf,
+    /// The claim on that.
+    pub(super) lock: OwnerLock,
+}
+
 impl SqliteStore {
     /// Takes over an opened and migrated database.
-    pub(super) fn new(
-        connection: Connection,
-        checkpointer: Checkpointer,
-        rules: Vec<CollectionRules>,
-        retention: Retention,
-        (directory, lock): (PathBuf, OwnerLock),
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(made: Made) -> Result<Self, Failure> {
+        let Made { connection, checkpointer, rules, retention, quota, directory, lock } = made;
         connection.execute_batch("BEGIN IMMEDIATE")?;
         let in_file = counters::read_counts(&connection)?.into_keys().collect();
         let mut collections = Collections::new(rules, in_file);
@@ -49,17 +66,22 @@ impl SqliteStore {
         let counters = counters::read(&connection)?;
         history::prepare(&connection, retention, counters.stamp)?;
         let looked = Looked::default();
-        Ok(Self {
+        let (pending, _lock) = (None, lock);
+        let store = Self {
             checkpointer,
             connection,
             collections,
             counters,
             retention,
             looked,
-            pending: None,
+            pending,
+            quota,
             directory,
-            _lock: lock,
-        })
+            _lock,
+        };
+        store.count()?;
+        store.bound_log()?;
+        Ok(store)
     }
 
     /// As on a disk that has room for so many pages.
@@ -119,6 +141,24 @@ impl SqliteStore {
         self.counters.adopt(&tally, &self.collections);
         views::adopt(&mut self.collections, discovered);
         self.checkpointer.note(self.connection.total_changes());
+        // What is committed stays so.
+        if let Err(failure) = self.count() {
+            tracing::debug!(?failure, "what the store takes could not be counted");
+        }
+        Ok(())
+    }
+
+    /// Tells what the database takes.
+    pub(super) fn count(&self) -> Result<(), Failure> {
+        self.quota.count_database(used_bytes(&self.connection)?);
+        Ok(())
+    }
+
+    /// The log beside the database is not counted: it is kept small beside the quota.
+    fn bound_log(&self) -> Result<(), Failure> {
+        let bytes = self.quota.bytes().map_or(LOG_BYTES, |quota| LOG_BYTES.min(quota / 16));
+        self.connection.pragma_update_and_check(None, "journal_size_limit", bytes, |_| Ok(()))?;
+        self.connection.pragma_update_and_check(None, "wal_autocheckpoint", bytes / LOGGED_PAGE_BYTES, |_| Ok(()))?;
         Ok(())
     }
 
@@ -136,6 +176,32 @@ impl SqliteStore {
     /// For those who make backups.
     pub(crate) fn log(&self) -> Log {
         self.checkpointer.log()
+    }
+
+    /// How much the store may take, for all who add to it.
+    pub(crate) fn quota(&self) -> Quota {
+        self.quota.clone()
+    }
+
+    /// Keeps the log no longer: the next backup is a full one.
+    pub(super) fn end_log(&self) {
+        self.checkpointer.log().end();
+    }
+
+    /// The writer's own.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The store's folder.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Forgets all history that is beyond its bounds, or all of it.
+    pub(super) fn forget(&mut self, past: Past) -> Result<(), Failure> {
+        self.looked = Looked::default();
+        history::prune_all(&self.connection, self.retention, self.counters.stamp, past)
     }
 
     /// Moves the log into the database where no reader is in the way, and never waits for one. A log that is kept begins
@@ -157,7 +223,12 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn perform(&mut self, writes: &[Write], now: Stamp) -> Result<Vec<Written>, StoreError> {
-        let performed = self.work(now, |batch| batch.perform_all(writes));
+        let quota = self.quota.clone();
+        let performed = self.work(now, |batch| {
+            let written = batch.perform_all(writes)?;
+            quota.admit_writes(writes, batch.connection)?;
+            Ok(written)
+        });
         self.or_roll_back(performed)
     }
 
@@ -176,7 +247,13 @@ impl Store for SqliteStore {
 
     fn maintain(&mut self) -> Result<(), StoreError> {
         history::prune(&self.connection, self.retention, self.counters.stamp, &mut self.looked)?;
+        self.count()?;
+        self.bound_log()?;
         Ok(self.truncate_log()?)
+    }
+
+    fn compact(&mut self, past: Past) -> Result<Compacted, StoreError> {
+        Ok(self.write_anew(past)?)
     }
 
     fn reload(&mut self) -> Result<(), StoreError> {
@@ -195,6 +272,8 @@ impl Drop for SqliteStore {
     }
 }
 
+/// A page in the log with its header, and a little more: so the log is moved just before it would have to be cut back.
+const LOGGED_PAGE_BYTES: u64 = 4_200;
 /// The database's file.
 pub(super) const FILE: &str = "tidelock.db";
 
