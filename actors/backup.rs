@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use crate::backups::{ArchiveError, Reason, Standing, Taken};
+use crate::backups::{ArchiveError, ArchiveState, Reason, Taken};
 use crate::deferred::Deferred;
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::backup_times::{BackupTimes, Input, Task, Times};
@@ -50,7 +50,7 @@ impl BackupTimer {
         archive: Arc<dyn Archive>,
         clock: &dyn Clock,
         status: watch::Sender<BackupStatus>,
-        standing: Standing,
+        archived: ArchiveState,
         seed: u64,
     ) -> Self {
         let ago = |ms: Option<i64>| {
@@ -58,9 +58,9 @@ impl BackupTimer {
                 Duration::from_millis(u64::try_from(clock.now_ms() - ms).unwrap_or_default())
             })
         };
-        let taken_ago = ago(standing.taken_ms.or(standing.since_ms));
-        let drilled_ago = ago(standing.drilled_ms.or(standing.since_ms));
-        status.send_modify(|status| status.taken_ms = standing.taken_ms);
+        let taken_ago = ago(archived.taken_ms.or(archived.since_ms));
+        let drilled_ago = ago(archived.drilled_ms.or(archived.since_ms));
+        status.send_modify(|status| status.taken_ms = archived.taken_ms);
         let times = BackupTimes::new(times, taken_ago, drilled_ago, now(), seed);
         Self { times, archive, status, wake_up: None }
     }

@@ -46,7 +46,7 @@ pub struct Taken {
 
 /// What the archive tells at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct ArchiveState {
     /// When the newest backup was taken, milliseconds since 1970.
     pub taken_ms: Option<i64>,
     /// When one was last restored to try it, milliseconds since 1970.

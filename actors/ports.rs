@@ -220,7 +220,7 @@ pub struct Fetched {
 /// Where backups are kept.
 pub trait Archive: Send + Sync {
     /// How it stands, for the timer to go on from.
-    fn standing(&self) -> BoxFuture<'static, backups::Standing>;
+    fn state(&self) -> BoxFuture<'static, backups::ArchiveState>;
     /// Takes a backup and removes those that need not be kept any more. A periodic one is not taken where nothing has
     /// changed since the newest.
     fn take(&self, reason: Reason) -> BoxFuture<'static, Result<Option<Taken>, ArchiveError>>;

@@ -163,10 +163,10 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     });
 
     let (report_backups, backup_status) = watch::channel(BackupStatus::default());
-    let standing = ports.archive.standing().await;
+    let archived = ports.archive.state().await;
     let backup = supervise(care("backup", ACTOR_MAILBOX, &config, true, seed + 6), |_| {
         let (times, clock) = (backup_times(&config), ports.clock.as_ref());
-        BackupTimer::new(times, ports.archive.clone(), clock, report_backups, standing, seed + 7)
+        BackupTimer::new(times, ports.archive.clone(), clock, report_backups, archived, seed + 7)
     });
 
     let sources = StatusSources {

@@ -20,7 +20,7 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tidelock_actors::backups::{ArchiveError, Keep, Reason, Standing, Taken};
+use tidelock_actors::backups::{ArchiveError, ArchiveState, Keep, Reason, Taken};
 use tidelock_actors::ports::Archive;
 
 pub use self::encryption::Keys;
@@ -227,20 +227,20 @@ fn view(entry: &Entry, tried: &catalogue::Tried) -> BackupView {
 }
 
 impl Archive for FileArchive {
-    fn standing(&self) -> BoxFuture<'static, Standing> {
-        let standing = self.run(|archive| {
+    fn state(&self) -> BoxFuture<'static, ArchiveState> {
+        let state = self.run(|archive| {
             let options = archive.options();
             let (catalogue, tried) = (archive.catalogue()?, catalogue::tried(&options.directory));
             archive.inner.quota.count_backups(catalogue.bytes());
             let made = crate::adapters::sqlite::database(&options.store).metadata().and_then(|file| file.created());
             let made = made.ok().and_then(|made| Timestamp::try_from(made).ok());
-            Ok(Standing {
+            Ok(ArchiveState {
                 taken_ms: catalogue.newest().map(|entry| entry.manifest.timestamp.as_millisecond()),
                 drilled_ms: tried.values().map(|trial| trial.at.as_millisecond()).max(),
                 since_ms: made.map(|at| at.as_millisecond()),
             })
         });
-        standing.map(Result::unwrap_or_default).boxed()
+        state.map(Result::unwrap_or_default).boxed()
     }
 
     fn take(&self, reason: Reason) -> BoxFuture<'static, Result<Option<Taken>, ArchiveError>> {
