@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tidelock::adapters::sqlite::RoundKind;
-use tidelock::{Document, RollbackReport, RollbackRequest, RollbackTarget};
+use tidelock::{Config, Document, RollbackReport, RollbackRequest, RollbackTarget, Tidelock};
 
 use crate::command_line::Desk;
 use crate::support::{Device, World, assert_equal, uuid};
@@ -44,13 +44,20 @@ fn unstamped(records: &Records) -> Records {
     records.iter().map(|(key, document)| (key.clone(), document.without("updated_at"))).collect()
 }
 
+/// A device that waits longer for an answer: ten thousand operations of one transaction go in one request, beside other tests.
+fn patient(world: &World, name: &str) -> Device {
+    let directory = world.folder(name);
+    let text = world.config_text(&directory, "auto = false").replace("timeout = \"10s\"", "timeout = \"5m\"");
+    Device { tidelock: Tidelock::open(Config::from_toml(&text).unwrap()).unwrap(), directory }
+}
+
 #[tokio::test]
 async fn h33_a_round_that_pulled_ten_thousand_rows_is_rolled_back_and_so_is_the_rollback() {
     // Without the kit each changed row is a request of its own.
     for (world, many) in [(World::new().await, MANY / 20), (World::with_kit().await, MANY)] {
         let fill = format!("insert into notes select n::text, 'old ' || n from generate_series(1, {many}) n");
         world.project.sql(&fill).await.unwrap();
-        let (here, there) = (world.device("here"), world.device("there"));
+        let (here, there) = (patient(&world, "here"), patient(&world, "there"));
         here.sync().await;
         there.sync().await;
         let old = here.records("notes").await;
