@@ -41,7 +41,11 @@ impl FileArchive {
             return Ok(None);
         }
         let continued = match self.continued(&options, &known) {
-            Some((newest, cut)) => Some(write_log(&options, reason, newest, &cut, &now)?),
+            Some((newest, cut)) => match write_log(&options, reason, newest, &cut, &now) {
+                // The log is kept no more, and what was copied went with it: a full one begins anew.
+                Err(_) if cut.parts.iter().any(|part| !part.exists()) => None,
+                written => Some(written?),
+            },
             None => None,
         };
         let taken = match continued {

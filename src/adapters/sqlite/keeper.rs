@@ -6,6 +6,7 @@
 //! is copied and in the database, the new reader needs nothing of the log any more, and the next commit may begin it anew.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -16,8 +17,12 @@ use super::wal::{LogPosition, LogReader, log_of};
 const LOOK_BYTES: u64 = 8 * 1024 * 1024;
 /// What may wait for its backup: where none is made, a log is not kept for ever.
 const SPOOL_BYTES: u64 = 512 * 1024 * 1024;
+/// How long a flush may take before its commit counts as failed.
+const FLUSH: Duration = Duration::from_secs(5);
 /// How often the writer may be ahead again before that is left to the next time.
-const CATCH_UP_TRIES: usize = 100;
+const LOOKS: usize = 100;
+/// From one look at what SQLite counts to the next.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Why a log could not be kept; what was kept of it is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -115,11 +120,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// Copies until what was copied is what SQLite counts as committed, or the writer is ahead again. Frames of a commit
-    /// that failed after it was written look like committed ones until others are written over them.
+    /// Copies until what was copied is what SQLite counts as committed, or the writer is ahead again. A commit lies in the
+    /// log before it counts, for as long as its flush takes; one that fails then lies there until others are written over it.
     pub(super) fn catch_up(&mut self, counter: &Connection) -> Result<(), KeepError> {
-        let mut before = None;
-        for _ in 0..CATCH_UP_TRIES {
+        let (mut before, mut waited, mut looks) = (None, Duration::ZERO, 0);
+        loop {
             self.advance()?;
             let count = "PRAGMA wal_checkpoint(NOOP)";
             let counted: i64 = counter.query_row(count, [], |row| row.get(1))?;
@@ -129,13 +134,19 @@ impl Keeper {
                 return Ok(());
             }
             let reached = self.position();
-            if before == Some(reached) {
+            if before == Some(reached) && waited >= FLUSH {
                 let words = format!("{read} frames of the log were copied, and SQLite counts {counted}");
                 return Err(KeepError::Interrupted(words));
             }
+            let has_moved = before != Some(reached);
+            looks += 1;
+            if has_moved && looks >= LOOKS {
+                return Ok(());
+            }
+            waited = if has_moved { Duration::ZERO } else { waited + PAUSE };
             before = Some(reached);
+            std::thread::sleep(PAUSE);
         }
-        Ok(())
     }
 
     /// Where the log is now, everything before it copied.
