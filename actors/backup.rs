@@ -1,5 +1,5 @@
-//! When backups are taken and tried. It never blocks a writer and never touches a file: that is the archive's. Its
-//! decisions are in `machine::backup_times` and `machine::retention`.
+//! When backups are taken and tried, and the server told of them. It never blocks a writer and never touches a file: that
+//! is the archive's. Its decisions are in `machine::backup_times` and `machine::retention`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::watch;
 
-use crate::backups::{ArchiveError, ArchiveState, Reason, Taken};
+use crate::backups::{ArchiveError, ArchiveState, PublishError, Reason, Taken};
 use crate::deferred::Deferred;
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::backup_times::{BackupTimes, Input, Task, Times};
-use crate::ports::{Archive, Clock};
+use crate::ports::{Archive, Clock, Ports, Publisher};
 use crate::supervisor::{Crash, Stop};
 
 /// Asks for a backup now, whether something has changed or not.
@@ -33,12 +33,18 @@ pub struct BackupStatus {
     pub last_error: Option<String>,
     /// What went wrong when one was tried last.
     pub drill_error: Option<String>,
+    /// When the server was last told of all of them, milliseconds since 1970.
+    pub published_ms: Option<i64>,
+    /// Why it could not be told last.
+    pub publish_error: Option<String>,
 }
 
 /// The actor.
 pub struct BackupTimer {
     times: BackupTimes,
     archive: Arc<dyn Archive>,
+    publisher: Arc<dyn Publisher>,
+    clock: Arc<dyn Clock>,
     status: watch::Sender<BackupStatus>,
     wake_up: Option<SpawnHandle>,
 }
@@ -47,12 +53,12 @@ impl BackupTimer {
     /// Goes on where the archive stands.
     pub fn new(
         times: Times,
-        archive: Arc<dyn Archive>,
-        clock: &dyn Clock,
+        ports: &Ports,
         status: watch::Sender<BackupStatus>,
         archived: ArchiveState,
         seed: u64,
     ) -> Self {
+        let (archive, publisher, clock) = (ports.archive.clone(), ports.publisher.clone(), ports.clock.clone());
         let ago = |ms: Option<i64>| {
             ms.map_or(Duration::ZERO, |ms| {
                 Duration::from_millis(u64::try_from(clock.now_ms() - ms).unwrap_or_default())
@@ -62,7 +68,7 @@ impl BackupTimer {
         let drilled_ago = ago(archived.drilled_ms.or(archived.since_ms));
         status.send_modify(|status| status.taken_ms = archived.taken_ms);
         let times = BackupTimes::new(times, taken_ago, drilled_ago, now(), seed);
-        Self { times, archive, status, wake_up: None }
+        Self { times, archive, publisher, clock, status, wake_up: None }
     }
 
     fn step(&mut self, input: Input, context: &mut Context<Self>) {
@@ -73,11 +79,18 @@ impl BackupTimer {
     }
 
     fn perform(&mut self, task: Task, context: &mut Context<Self>) {
+        match task {
+            Task::Backup | Task::Drill => self.work(task, context),
+            Task::Publish => self.publish(context),
+        }
+    }
+
+    fn work(&self, task: Task, context: &mut Context<Self>) {
         let archive = self.archive.clone();
         let work = async move {
             match task {
-                Task::Backup => archive.take(Reason::Periodic).await.map(|taken| taken.map(|taken| taken.taken_ms)),
                 Task::Drill => archive.drill().await.map(|()| None),
+                Task::Backup | Task::Publish => archive.take(Reason::Periodic).await,
             }
         };
         let ended = work.into_actor(self).map(move |ended, timer, context| {
@@ -87,20 +100,54 @@ impl BackupTimer {
         context.spawn(ended);
     }
 
-    fn note(&self, task: Task, ended: &Result<Option<i64>, ArchiveError>) {
+    fn publish(&self, context: &mut Context<Self>) {
+        let publisher = self.publisher.clone();
+        let work = async move { publisher.publish().await };
+        let ended = work.into_actor(self).map(|ended, timer, context| {
+            timer.note_published(&ended);
+            timer.step(Input::Ended { task: Task::Publish, is_done: ended.is_ok() }, context);
+        });
+        context.spawn(ended);
+    }
+
+    fn note(&self, task: Task, ended: &Result<Option<Taken>, ArchiveError>) {
         if let Err(error) = ended {
             tracing::warn!(%error, ?task, "a backup failed; it is tried again");
         }
-        self.status.send_if_modified(|status| {
-            let before = status.clone();
+        self.show(|status| {
             let said = ended.as_ref().err().map(ToString::to_string);
             match task {
-                Task::Backup => status.last_error = said,
                 Task::Drill => status.drill_error = said,
+                Task::Backup | Task::Publish => status.last_error = said,
             }
-            status.taken_ms = ended.as_ref().ok().copied().flatten().or(status.taken_ms);
-            *status != before
+            let taken = ended.as_ref().ok().and_then(Option::as_ref);
+            status.taken_ms = taken.map(|taken| taken.taken_ms).or(status.taken_ms);
         });
+    }
+
+    fn note_published(&self, ended: &Result<(), PublishError>) {
+        let now_ms = self.clock.now_ms();
+        let is_new = self.show(|status| match ended {
+            Ok(()) => (status.published_ms, status.publish_error) = (Some(now_ms), None),
+            // Nobody asked for it in particular.
+            Err(PublishError::Nowhere(_)) => status.publish_error = None,
+            Err(error @ PublishError::Failed(_)) => status.publish_error = Some(error.to_string()),
+        });
+        match ended {
+            Err(PublishError::Failed(error)) if is_new => {
+                tracing::warn!(%error, "the server could not be told of the backups; tried again");
+            }
+            Err(error) => tracing::debug!(%error, "the server was not told of the backups"),
+            Ok(()) => {}
+        }
+    }
+
+    fn show(&self, change: impl FnOnce(&mut BackupStatus)) -> bool {
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            change(status);
+            *status != before
+        })
     }
 
     /// One timer, at the machine's deadline.
@@ -143,11 +190,9 @@ impl Handler<TakeBackup> for BackupTimer {
         let (answer, archive) = (Deferred::default(), self.archive.clone());
         let given: Self::Result = answer.clone();
         let work = async move { archive.take(reason).await };
-        let ended = work.into_actor(self).map(move |ended, timer, _| {
-            timer.note(
-                Task::Backup,
-                &ended.as_ref().map(|taken| taken.as_ref().map(|taken| taken.taken_ms)).map_err(Clone::clone),
-            );
+        let ended = work.into_actor(self).map(move |ended, timer, context| {
+            timer.note(Task::Backup, &ended);
+            timer.step(Input::Taken, context);
             let nothing = || ArchiveError::Failed("the archive took no backup".to_owned());
             answer.give(ended.and_then(|taken| taken.ok_or_else(nothing)));
         });

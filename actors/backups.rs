@@ -62,7 +62,7 @@ pub enum ArchiveError {
     #[error("{0}; use another one (tidelock backup list)")]
     Damaged(String),
     /// There is no such backup.
-    #[error("{0}; see tidelock backup list")]
+    #[error("{0}; see tidelock backup list, or --all-devices with it")]
     Unknown(String),
     /// It would fill the disk.
     #[error("{0}; free some space, or set backup.dir or backup.keep_… to other values")]
@@ -77,6 +77,17 @@ pub enum ArchiveError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file could not be read or written.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why the server was not told of the backups.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// There is nothing on the server to tell them to, or nobody is signed in whose they would be.
+    #[error("{0}")]
+    Nowhere(String),
+    /// It was tried and did not succeed.
     #[error("{0}")]
     Failed(String),
 }

@@ -82,3 +82,7 @@ pub const VIEW_FIELDS: usize = 500;
 pub const VERIFY_ISSUES: usize = 100;
 /// The longest `Retry-After` that is obeyed.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// Bytes of one part of an upload; Supabase Storage takes no other parts but the last.
+pub const UPLOAD_PART_BYTES: u64 = 6 * 1024 * 1024;
+/// Bytes of a backup that is uploaded in one piece, where the server takes no parts; it is held in memory.
+pub const PLAIN_UPLOAD_BYTES: u64 = 50 * 1024 * 1024;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::backups::{self, ArchiveError, Reason, Taken};
+use crate::backups::{self, ArchiveError, PublishError, Reason, Taken};
 use crate::document::{Document, Layout};
 use crate::model::{
     Checkpoints, Compacted, Contested, Counts, Fault, Operation, Outcome, Outgoing, Past, RecordId, Reference,
@@ -228,6 +228,13 @@ pub trait Archive: Send + Sync {
     fn drill(&self) -> BoxFuture<'static, Result<(), ArchiveError>>;
 }
 
+/// Where other devices see which backups this one has.
+pub trait Publisher: Send + Sync {
+    /// Makes what the server tells of this device's backups equal to what there is, files included where that is wanted.
+    /// Safe to repeat, and to stop in the middle.
+    fn publish(&self) -> BoxFuture<'static, Result<(), PublishError>>;
+}
+
 /// Time.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 1970 by this device's clock.
@@ -249,6 +256,8 @@ pub struct Ports {
     pub remote: Arc<dyn Remote>,
     /// The backups.
     pub archive: Arc<dyn Archive>,
+    /// What the server is told of them.
+    pub publisher: Arc<dyn Publisher>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The host's own conflict resolvers, by collection.

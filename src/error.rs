@@ -8,6 +8,7 @@ use tidelock_actors::peer::PartError;
 use tidelock_actors::ports::StoreError;
 use tidelock_actors::queue::QueueError;
 
+use crate::adapters::publisher::FetchError;
 use crate::adapters::sqlite::OpenError;
 use crate::adapters::supabase::SetupError;
 use crate::config::ConfigError;
@@ -151,6 +152,15 @@ impl From<ArchiveError> for Error {
         match error {
             ArchiveError::Store(error) => error.into(),
             other => Self::Archive(other),
+        }
+    }
+}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Server(fault) => fault.into(),
+            FetchError::Archive(error) => error.into(),
         }
     }
 }

@@ -16,7 +16,7 @@ pub mod status;
 pub mod transaction;
 pub mod watch;
 
-pub use adapters::archive::{BackupInfo, BackupView, Point};
+pub use adapters::archive::{BackupInfo, BackupView, Notice, Point};
 pub use collection::Collection;
 pub use config::Config;
 pub use error::Error;

@@ -165,8 +165,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     let (report_backups, backup_status) = watch::channel(BackupStatus::default());
     let archived = ports.archive.state().await;
     let backup = supervise(care("backup", ACTOR_MAILBOX, &config, true, seed + 6), |_| {
-        let (times, clock) = (backup_times(&config), ports.clock.as_ref());
-        BackupTimer::new(times, ports.archive.clone(), clock, report_backups, archived, seed + 7)
+        BackupTimer::new(backup_times(&config), &ports, report_backups, archived, seed + 7)
     });
 
     let sources = StatusSources {
@@ -245,7 +244,7 @@ pub(crate) fn backup_times(config: &Config) -> Times {
     let (sync, backup) = (&config.sync, &config.backup);
     let backoff = Backoff { base: sync.retry_delay, cap: sync.retry_delay_max };
     let (enabled, interval, drill_interval) = (backup.enabled, backup.interval, backup.drill_interval);
-    Times { enabled, interval, drill_interval, backoff }
+    Times { enabled, interval, drill_interval, publish: backup.publish, backoff }
 }
 
 /// Publishes at most every `STATUS_PAUSE`, and always the last one.

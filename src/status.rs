@@ -65,6 +65,10 @@ pub struct Status {
     pub last_backup_at: Option<Timestamp>,
     /// What went wrong with backups last, until one goes well.
     pub backup_error: Option<String>,
+    /// When the server was last told of all of them.
+    pub backups_published_at: Option<Timestamp>,
+    /// Why it could not be told last.
+    pub publish_error: Option<String>,
     /// What the store takes of what it may.
     pub storage: Usage,
     /// Per collection.
@@ -139,6 +143,8 @@ impl StatusSources {
             mode: self.remote.mode().to_owned(),
             last_backup_at: backups.taken_ms.and_then(time),
             backup_error: backups.last_error.or(backups.drill_error),
+            backups_published_at: backups.published_ms.and_then(time),
+            publish_error: backups.publish_error,
             storage: *self.usage.borrow(),
             collections,
             parts,

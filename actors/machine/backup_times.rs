@@ -1,5 +1,6 @@
-//! When a backup is taken and when one is tried. Something to do is always ahead while backups are wanted: after a
-//! failure it is tried again, sooner than it would be due.
+//! When a backup is taken, when one is tried, and when the server is told of them. Something to do is always ahead while
+//! backups are wanted: after a failure it is tried again, sooner than it would be due. Telling the server may take long
+//! and keeps no backup waiting.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ pub struct Times {
     pub interval: Duration,
     /// From one trial to the next; zero means never.
     pub drill_interval: Duration,
+    /// Whether the server is told of them.
+    pub publish: bool,
     /// The wait after a failure.
     pub backoff: Backoff,
 }
@@ -31,6 +34,8 @@ pub enum Input {
         /// Whether it ended well.
         is_done: bool,
     },
+    /// A backup was taken that was asked for.
+    Taken,
     /// The settings are others now.
     Configured(Times),
     /// The part was restarted: what was at work is gone.
@@ -44,13 +49,31 @@ pub enum Task {
     Backup,
     /// Restore the newest one into a file beside, to see that it can be.
     Drill,
+    /// Tell the server which there are.
+    Publish,
 }
 
-/// One of the two chores.
+/// One of the chores.
 #[derive(Debug, Clone, Copy)]
 struct Chore {
     due: Instant,
     failures: u32,
+}
+
+/// Whether the server knows what there is.
+#[derive(Debug, Clone, Copy)]
+enum Published {
+    /// It knows.
+    All,
+    /// It is to be told.
+    Due(Chore),
+    /// It is being told.
+    Running {
+        /// Failures before this time.
+        failures: u32,
+        /// Whether something has changed meanwhile.
+        again: bool,
+    },
 }
 
 /// The machine.
@@ -59,7 +82,9 @@ pub struct BackupTimes {
     times: Times,
     backup: Chore,
     drill: Chore,
+    /// What is done to the files just now.
     running: Option<Task>,
+    published: Published,
     chance: Chance,
 }
 
@@ -68,44 +93,74 @@ impl BackupTimes {
     pub fn new(times: Times, taken_ago: Duration, drilled_ago: Duration, now: Instant, seed: u64) -> Self {
         let due = |interval: Duration, ago: Duration| Chore { due: now + interval.saturating_sub(ago), failures: 0 };
         let (backup, drill) = (due(times.interval, taken_ago), due(times.drill_interval, drilled_ago));
-        Self { times, backup, drill, running: None, chance: Chance::from_seed(seed) }
+        let published = Published::Due(Chore { due: now, failures: 0 });
+        Self { times, backup, drill, running: None, published, chance: Chance::from_seed(seed) }
     }
 
     /// Takes an input and tells what is to be done now.
     pub fn handle(&mut self, input: Input, now: Instant) -> Option<Task> {
         match input {
             Input::Woken => {}
-            Input::Ended { task, is_done } => self.end(task, is_done, now),
+            Input::Ended { task: Task::Publish, is_done } => self.end_publishing(is_done, now),
+            Input::Ended { task: task @ (Task::Backup | Task::Drill), is_done } => self.end(task, is_done, now),
+            Input::Taken => self.publish(now),
             Input::Configured(times) => self.configure(times, now),
-            Input::Restarted => self.running = None,
+            Input::Restarted => {
+                self.running = None;
+                self.published = Published::Due(Chore { due: now, failures: 0 });
+            }
         }
-        let (due, task) = self.next()?;
+        let (due, task) = self.deadline()?;
         if due > now {
             return None;
         }
-        self.running = Some(task);
+        match (task, self.published) {
+            (Task::Publish, Published::Due(Chore { failures, .. })) => {
+                self.published = Published::Running { failures, again: false };
+            }
+            (Task::Backup | Task::Drill | Task::Publish, _) => self.running = Some(task),
+        }
         Some(task)
     }
 
-    /// When there is something to do, and what; nothing while something is at work.
+    /// When there is something to do, and what; what is at work is not due.
     pub fn deadline(&self) -> Option<(Instant, Task)> {
-        self.next()
+        let is_free = self.running.is_none() && self.times.enabled;
+        let is_drilled = is_free && !self.times.drill_interval.is_zero();
+        let publish = match self.published {
+            Published::Due(chore) if self.times.publish => Some((chore.due, Task::Publish)),
+            Published::Due(_) | Published::All | Published::Running { .. } => None,
+        };
+        let backup = is_free.then_some((self.backup.due, Task::Backup));
+        let drill = is_drilled.then_some((self.drill.due, Task::Drill));
+        [backup, drill, publish].into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
-    fn next(&self) -> Option<(Instant, Task)> {
-        if self.running.is_some() || !self.times.enabled {
-            return None;
-        }
-        let is_drilled = !self.times.drill_interval.is_zero();
-        let drill = is_drilled.then_some((self.drill.due, Task::Drill));
-        [Some((self.backup.due, Task::Backup)), drill].into_iter().flatten().min_by_key(|(due, _)| *due)
+    /// There is something new to tell.
+    fn publish(&mut self, now: Instant) {
+        self.published = match self.published {
+            Published::All | Published::Due(_) => Published::Due(Chore { due: now, failures: 0 }),
+            Published::Running { failures, .. } => Published::Running { failures, again: true },
+        };
+    }
+
+    fn end_publishing(&mut self, is_done: bool, now: Instant) {
+        let Published::Running { failures, again } = self.published else { return };
+        self.published = match (is_done, again) {
+            (true, false) => Published::All,
+            (true, true) => Published::Due(Chore { due: now, failures: 0 }),
+            (false, _) => {
+                let failures = failures + 1;
+                Published::Due(Chore { due: now + self.times.backoff.wait(failures, &mut self.chance), failures })
+            }
+        };
     }
 
     fn end(&mut self, task: Task, is_done: bool, now: Instant) {
         self.running = self.running.filter(|running| *running != task);
         let (chore, interval) = match task {
-            Task::Backup => (&mut self.backup, self.times.interval),
             Task::Drill => (&mut self.drill, self.times.drill_interval),
+            Task::Backup | Task::Publish => (&mut self.backup, self.times.interval),
         };
         chore.failures = if is_done { 0 } else { chore.failures + 1 };
         let wait = match chore.failures {
@@ -113,10 +168,15 @@ impl BackupTimes {
             failures => self.times.backoff.wait(failures, &mut self.chance).min(interval),
         };
         chore.due = now + wait;
+        if is_done {
+            self.publish(now);
+        }
     }
 
-    /// A shorter interval counts from now at the latest; a longer one from the next time on.
+    /// A shorter interval counts from now at the latest; a longer one from the next time on. What is told, and where to,
+    /// may be something else now.
     fn configure(&mut self, times: Times, now: Instant) {
+        self.publish(now);
         self.backup.due = self.backup.due.min(now + times.interval);
         self.drill.due = self.drill.due.min(now + times.drill_interval);
         self.times = times;
@@ -131,7 +191,7 @@ mod tests {
 
     fn times() -> Times {
         let backoff = Backoff { base: Duration::from_secs(5), cap: 5 * MINUTE };
-        Times { enabled: true, interval: 15 * MINUTE, drill_interval: 24 * 60 * MINUTE, backoff }
+        Times { enabled: true, interval: 15 * MINUTE, drill_interval: 24 * 60 * MINUTE, publish: false, backoff }
     }
 
     fn machine(taken_ago: Duration, start: Instant) -> BackupTimes {
@@ -195,5 +255,64 @@ mod tests {
         assert_eq!(machine.deadline(), Some((start + 2 * day, Task::Drill)));
         machine.handle(Input::Configured(Times { drill_interval: Duration::ZERO, ..times }), start + day);
         assert_eq!(machine.deadline().map(|(_, task)| task), Some(Task::Backup));
+    }
+    fn publishing(start: Instant) -> BackupTimes {
+        BackupTimes::new(Times { publish: true, ..times() }, Duration::ZERO, Duration::ZERO, start, 1)
+    }
+
+    fn told(is_done: bool) -> Input {
+        Input::Ended { task: Task::Publish, is_done }
+    }
+
+    #[test]
+    fn the_server_is_told_at_the_start_and_after_each_backup_and_trial() {
+        let start = Instant::now();
+        let mut machine = publishing(start);
+        assert_eq!(machine.handle(Input::Woken, start), Some(Task::Publish));
+        assert_eq!(machine.handle(told(true), start), None);
+        assert_eq!(machine.handle(Input::Taken, start + MINUTE), Some(Task::Publish));
+        assert_eq!(machine.handle(told(true), start + MINUTE), None);
+        assert_eq!(machine.handle(Input::Woken, start + 15 * MINUTE), Some(Task::Backup));
+        let taken = Input::Ended { task: Task::Backup, is_done: true };
+        assert_eq!(machine.handle(taken, start + 16 * MINUTE), Some(Task::Publish));
+    }
+
+    #[test]
+    fn telling_the_server_keeps_no_backup_waiting_and_what_changes_meanwhile_is_told_as_well() {
+        let start = Instant::now();
+        let mut machine = publishing(start);
+        assert_eq!(machine.handle(Input::Woken, start), Some(Task::Publish));
+        assert_eq!(machine.handle(Input::Woken, start + 15 * MINUTE), Some(Task::Backup));
+        let taken = Input::Ended { task: Task::Backup, is_done: true };
+        assert_eq!(machine.handle(taken, start + 16 * MINUTE), None, "it is still being told");
+        assert_eq!(machine.handle(told(true), start + 17 * MINUTE), Some(Task::Publish));
+        assert_eq!(machine.handle(told(true), start + 18 * MINUTE), None);
+        assert_eq!(machine.deadline(), Some((start + 31 * MINUTE, Task::Backup)));
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_told_is_tried_again_with_backoff() {
+        let (start, mut now) = (Instant::now(), Instant::now());
+        let mut machine = publishing(start);
+        for _ in 0..20 {
+            assert_eq!(machine.handle(Input::Woken, now), Some(Task::Publish));
+            machine.handle(told(false), now);
+            let (due, task) = machine.deadline().unwrap();
+            assert!(task == Task::Publish && due - now <= 5 * MINUTE);
+            now = due;
+            if now >= start + 10 * MINUTE {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn with_backups_off_those_that_are_asked_for_are_told_all_the_same() {
+        let start = Instant::now();
+        let times = Times { enabled: false, publish: true, ..times() };
+        let mut machine = BackupTimes::new(times, Duration::ZERO, Duration::ZERO, start, 1);
+        assert_eq!(machine.handle(Input::Woken, start), Some(Task::Publish));
+        assert_eq!((machine.handle(told(true), start), machine.deadline()), (None, None));
+        assert_eq!(machine.handle(Input::Taken, start), Some(Task::Publish));
     }
 }

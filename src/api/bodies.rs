@@ -159,3 +159,14 @@ pub struct Carried {
     /// A path of the process's machine.
     pub to: PathBuf,
 }
+
+/// A backup of any device's, and where its file is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// Its name; the newest that was uploaded, if there is none.
+    #[serde(default)]
+    pub backup: Option<String>,
+    /// A path of the process's machine.
+    pub to: PathBuf,
+}

@@ -12,8 +12,8 @@ use tidelock_actors::model::Compacted;
 use tidelock_actors::writes::Choice;
 
 use super::bodies::{
-    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question,
-    Redriven, Saved,
+    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, Fetch, GivenUp, Keyed, Named,
+    Question, Redriven, Saved,
 };
 use super::endpoint::Endpoint;
 use super::problem::Problem;
@@ -22,7 +22,7 @@ use crate::adapters::sqlite::{
 };
 use crate::status::Status;
 use crate::{
-    AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Point, RestoreReport,
+    AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Notice, Point, RestoreReport,
     RestoreRequest, RestoredCopy, RollbackReport, RollbackRequest, SyncReport, SyncRequest,
 };
 
@@ -217,6 +217,16 @@ impl Client {
     /// As of [`Backups`](crate::Backups).
     pub async fn export_backup(&self, point: Point, to: PathBuf) -> Result<Exported, Problem> {
         self.send(Method::POST, &["backups", "export"], &Carried { point, to }).await
+    }
+
+    /// As of [`Backups`](crate::Backups).
+    pub async fn backups_everywhere(&self) -> Result<Vec<Notice>, Problem> {
+        self.get_from(&["backups", "everywhere"], &[]).await
+    }
+
+    /// As of [`Backups`](crate::Backups).
+    pub async fn fetch_backup(&self, backup: Option<String>, to: PathBuf) -> Result<Exported, Problem> {
+        self.send(Method::POST, &["backups", "fetch"], &Fetch { backup, to }).await
     }
 
     /// As of the handle; it takes as long as it takes.

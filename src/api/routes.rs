@@ -11,8 +11,8 @@ use tidelock_actors::document::Document;
 
 use super::ANSWER_DEADLINE;
 use super::bodies::{
-    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Named, Question,
-    Redriven, Saved,
+    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, Fetch, GivenUp, Keyed, Named,
+    Question, Redriven, Saved,
 };
 use super::keys::key_of;
 use super::problem::Problem;
@@ -51,6 +51,8 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/conflicts/{id}/resolve").route(post().to(resolve)))
         .service(at("/conflicts/{id}/undo").route(post().to(undo)))
         .service(at("/backups").route(get().to(backups)).route(post().to(back_up)))
+        .service(at("/backups/everywhere").route(get().to(backups_everywhere)))
+        .service(at("/backups/fetch").route(post().to(fetch_backup)))
         .service(at("/backups/info").route(get().to(backup_info)))
         .service(at("/backups/verify").route(post().to(verify_backup)))
         .service(at("/backups/export").route(post().to(export_backup)))
@@ -250,6 +252,15 @@ async fn undo(tidelock: Data<Tidelock>, path: Path<i64>) -> Answer {
 
 async fn backups(tidelock: Data<Tidelock>) -> Answer {
     json(&in_time(tidelock.backups().list()).await?)
+}
+
+async fn backups_everywhere(tidelock: Data<Tidelock>) -> Answer {
+    json(&tidelock.backups().list_everywhere().await?)
+}
+
+async fn fetch_backup(tidelock: Data<Tidelock>, body: Body) -> Answer {
+    let Fetch { backup, to } = parsed(&body_of(body)?)?;
+    json(&tidelock.backups().fetch(backup, to).await?)
 }
 
 async fn backup_info(tidelock: Data<Tidelock>) -> Answer {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tidelock::api::Client;
 use tidelock::{
-    BackupInfo, BackupTrial, BackupView, Backups, Config, Exported, Point, RestoreMode, RestoreReport, RestoreRequest,
-    RestoredCopy,
+    BackupInfo, BackupTrial, BackupView, Backups, Config, Exported, Notice, Point, RestoreMode, RestoreReport,
+    RestoreRequest, RestoredCopy,
 };
 
 use super::access::{Access, process_on};
@@ -16,10 +16,13 @@ use super::overview::name_of;
 
 /// Performs a backup command.
 pub async fn perform(command: &Backup, config: &Config, output: Output) -> Result<(), Failure> {
-    let shelf = Shelf::find(config).await;
+    let shelf = Shelf::find(config).await?;
     match command {
         Backup::Create => create(config, output).await,
-        Backup::List => output.print(&shelf.list().await?, |views| list_words(views)),
+        Backup::List { all_devices: true } => {
+            output.print(&shelf.list_everywhere().await?, |notices| notice_words(notices))
+        }
+        Backup::List { all_devices: false } => output.print(&shelf.list().await?, |views| list_words(views)),
         Backup::Info => output.print(&shelf.info().await?, info_words),
         Backup::Verify { backup } => verify(&shelf, backup.as_deref(), output).await,
         Backup::Restore { point, to: Some(to), .. } => {
@@ -42,6 +45,10 @@ pub async fn perform(command: &Backup, config: &Config, output: Output) -> Resul
             let exported = waiting_for("writing the backup", shelf.export(point.into(), absolute(file)?)).await?;
             output.print(&exported, exported_words)
         }
+        Backup::Fetch { file, backup } => {
+            let fetched = waiting_for("fetching the backup", shelf.fetch(backup.clone(), absolute(file)?)).await?;
+            output.print(&fetched, exported_words)
+        }
     }
 }
 
@@ -62,11 +69,11 @@ macro_rules! ask {
 }
 
 impl Shelf {
-    async fn find(config: &Config) -> Self {
-        match process_on(&config.storage.data_dir).await {
+    async fn find(config: &Config) -> Result<Self, Failure> {
+        Ok(match process_on(&config.storage.data_dir).await {
             Some(client) => Self::Process(client),
-            None => Self::Files(Backups::of(config)),
-        }
+            None => Self::Files(Backups::of(config)?),
+        })
     }
 
     async fn list(&self) -> Result<Vec<BackupView>, Failure> {
@@ -83,6 +90,14 @@ impl Shelf {
 
     async fn export(&self, point: Point, to: PathBuf) -> Result<Exported, Failure> {
         ask!(self, export, export_backup(point, to))
+    }
+
+    async fn list_everywhere(&self) -> Result<Vec<Notice>, Failure> {
+        ask!(self, list_everywhere, backups_everywhere())
+    }
+
+    async fn fetch(&self, backup: Option<String>, to: PathBuf) -> Result<Exported, Failure> {
+        ask!(self, fetch, fetch_backup(backup, to))
     }
 
     async fn restore_to(&self, point: Point, to: PathBuf) -> Result<RestoredCopy, Failure> {
@@ -136,6 +151,16 @@ fn list_words(views: &[BackupView]) -> String {
         [id.clone(), name_of(kind), name_of(reason), timestamp.to_string(), size(*bytes), records.to_string(), verified]
     });
     table(["id", "kind", "reason", "taken at", "size", "records", "verified"], rows.collect())
+}
+
+fn notice_words(notices: &[Notice]) -> String {
+    let rows = notices.iter().map(|notice| {
+        let Notice { device, id, timestamp, bytes, records, verified_at, object, path, .. } = notice;
+        let verified = if verified_at.is_some() { "yes" } else { "no" }.to_owned();
+        let place = object.as_ref().map_or_else(|| path.clone(), |_| format!("{path}, and Supabase Storage"));
+        [device.clone(), id.clone(), timestamp.to_string(), size(*bytes), records.to_string(), verified, place]
+    });
+    table(["device", "id", "taken at", "size", "records", "verified", "where"], rows.collect())
 }
 
 fn info_words(info: &BackupInfo) -> String {

@@ -205,6 +205,16 @@ impl Check<'_> {
         self.require(is_known, "backup.encrypt");
         let needs_passphrase = backup.encrypt == "passphrase" && backup.passphrase.is_none();
         self.require_that(!needs_passphrase, "backup.encrypt", "a passphrase in backup.passphrase beside it");
+        let (uploads, upload) = (!backup.upload.is_empty(), backup.upload.as_str());
+        let is_name = upload.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter));
+        self.require(is_name, "backup.upload");
+        let leaves_readable = uploads && backup.encrypt.is_empty();
+        self.require_that(
+            !leaves_readable,
+            "backup.upload",
+            "backup.encrypt beside it: only encrypted backups are uploaded",
+        );
+        self.require_that(!uploads || backup.publish, "backup.upload", "backup.publish = true beside it");
     }
 
     fn rest(&mut self, config: &Config) {

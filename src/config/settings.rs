@@ -151,6 +151,10 @@ pub struct BackupSettings {
     /// How often the newest is tried; zero means never by itself.
     #[serde(with = "humantime_serde")]
     pub drill_interval: Duration,
+    /// Whether the user's other devices are told which there are.
+    pub publish: bool,
+    /// The bucket in Supabase Storage that they are uploaded to; empty for none.
+    pub upload: String,
 }
 
 /// `[log]`: what is said on standard error.

@@ -1,6 +1,7 @@
 //! Backups on request: taken, listed, tried, carried elsewhere.
 
 use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,10 @@ use tidelock_actors::model::CollectionCounts;
 use tidelock_actors::storage::Perform;
 use tidelock_actors::writes::{Restore, RestoreMode, Write, Written};
 
-use super::equipment::archive_options;
+use super::equipment::{archive_options, everywhere};
 use super::{AuditReport, AuditRequest, RollbackReport, SyncRequest, Tidelock, history};
-use crate::adapters::archive::{BackupInfo, BackupView, FileArchive, Point, Rebuilt};
+use crate::adapters::archive::{BackupInfo, BackupView, FileArchive, Manifest, Notice, Point, Rebuilt};
+use crate::adapters::publisher::Everywhere;
 use crate::adapters::sqlite::{Contents, Quota};
 use crate::config::Config;
 use crate::error::Error;
@@ -91,12 +93,16 @@ pub struct RestoreReport {
 #[derive(Clone)]
 pub struct Backups {
     archive: FileArchive,
+    everywhere: Option<Arc<Everywhere>>,
 }
 
 impl Backups {
     /// The backups that lie where the configuration says; the store itself is not opened.
-    pub fn of(config: &Config) -> Self {
-        Self { archive: FileArchive::new(archive_options(config), None, Quota::new(None)) }
+    pub fn of(config: &Config) -> Result<Self, Error> {
+        let archive = FileArchive::new(archive_options(config), None, Quota::new(None));
+        let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
+        let everywhere = everywhere(config, token, &archive)?;
+        Ok(Self { archive, everywhere })
     }
 
     /// The archive itself.
@@ -136,10 +142,26 @@ impl Backups {
     pub async fn export(&self, point: Point, to: PathBuf) -> Result<Exported, Error> {
         let exported = self.archive.run(move |archive| {
             let manifest = archive.export(&point, &to)?;
-            let records = manifest.counts.values().map(|counts| counts.records).sum();
-            Ok(Exported { path: to, id: manifest.id, records })
+            Ok(exported(to, manifest))
         });
         Ok(exported.await?)
+    }
+
+    /// The newest backups of all of the user's devices, as far as they have told the server, newest first.
+    pub async fn list_everywhere(&self) -> Result<Vec<Notice>, Error> {
+        Ok(self.everywhere()?.list().await?)
+    }
+
+    /// Fetches a backup of any device's from Supabase Storage into one file that needs no other; the newest that is there,
+    /// if none is named.
+    pub async fn fetch(&self, backup: Option<String>, to: PathBuf) -> Result<Exported, Error> {
+        let everywhere = self.everywhere()?.clone();
+        let manifest = everywhere.fetch(backup.as_deref(), &to).await?;
+        Ok(exported(to, manifest))
+    }
+
+    fn everywhere(&self) -> Result<&Arc<Everywhere>, Error> {
+        self.everywhere.as_ref().ok_or(Error::NoServer)
     }
 
     /// Makes a store of the state at a point, in a folder that has none yet. It goes by a name of its own; what was to be
@@ -210,8 +232,13 @@ impl Tidelock {
 
     /// The store's backups.
     pub fn backups(&self) -> Backups {
-        Backups { archive: self.inner.archive.clone() }
+        Backups { archive: self.inner.archive.clone(), everywhere: self.inner.everywhere.clone() }
     }
+}
+
+fn exported(path: PathBuf, manifest: Manifest) -> Exported {
+    let records = manifest.counts.values().map(|counts| counts.records).sum();
+    Exported { path, id: manifest.id, records }
 }
 
 /// When the newest change in a copy was made.

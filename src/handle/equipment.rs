@@ -9,10 +9,11 @@ use tidelock_actors::limits::{PAGE_ROWS, READERS};
 use tidelock_actors::model::CollectionRules;
 use tidelock_actors::ports::{Reader, Remote};
 
-use crate::adapters::archive::{ArchiveOptions, Keys};
+use crate::adapters::archive::{ArchiveOptions, FileArchive, Keys};
 use crate::adapters::nowhere::Nowhere;
+use crate::adapters::publisher::Everywhere;
 use crate::adapters::sqlite::{SqliteReads, StoreOptions, machine};
-use crate::adapters::supabase::{Chosen, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender, TokenSource};
+use crate::adapters::supabase::{Account, Chosen, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender};
 use crate::config::{Config, Mode};
 use crate::error::Error;
 
@@ -51,12 +52,49 @@ pub(super) fn archive_options(config: &Config) -> ArchiveOptions {
     ArchiveOptions { store, directory, keep, incremental, full_interval, keys }
 }
 
+/// The user's backups on whichever device; none without a server.
+pub(super) fn everywhere(
+    config: &Config,
+    token: Arc<RwLock<Option<SecretString>>>,
+    archive: &FileArchive,
+) -> Result<Option<Arc<Everywhere>>, Error> {
+    let Some(options) = plain_options(config, &[], token) else { return Ok(None) };
+    let (account, place) = (Account::new(&options)?, shelf(&config.storage.data_dir));
+    Ok(Some(Arc::new(Everywhere::new(account, archive.clone(), place, bucket(config)))))
+}
+
+/// The bucket that backups are uploaded to.
+pub(super) fn bucket(config: &Config) -> Option<String> {
+    Some(config.backup.upload.clone()).filter(|bucket| !bucket.is_empty())
+}
+
 /// What the server knows this store by, and which server it is that the store knows.
 pub(super) fn sender(reads: &SqliteReads) -> Result<Sender, Error> {
     let identity = futures::executor::block_on(reads.identity())?;
     let mut checkpoints = futures::executor::block_on(reads.checkpoints())?;
     let server_epoch = checkpoints.remove(SERVER_EPOCH).filter(|epoch| !epoch.is_empty());
     Ok(Sender { client: identity.client_id, epoch: identity.epoch, server_epoch, checkpoints })
+}
+
+/// How requests are sent; nothing without a server.
+fn plain_options(
+    config: &Config,
+    rules: &[CollectionRules],
+    token: Arc<RwLock<Option<SecretString>>>,
+) -> Option<PlainOptions> {
+    let (url, key) = (config.remote.url.as_ref()?, config.remote.anon_key.as_ref()?);
+    let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
+    Some(PlainOptions {
+        url: url.clone(),
+        publishable_key: key.expose_secret().to_owned(),
+        token: Arc::new(move || current().map(|token| token.expose_secret().to_owned())),
+        timeout: config.remote.timeout,
+        compress: config.remote.compress,
+        compress_requests: config.remote.compress_requests,
+        collections: rules.to_vec(),
+        overlap: config.sync.overlap,
+        page_rows: PAGE_ROWS,
+    })
 }
 
 /// The server's part of the configuration.
@@ -66,20 +104,7 @@ pub(super) fn remote(
     token: Arc<RwLock<Option<SecretString>>>,
     sender: Sender,
 ) -> Result<Arc<dyn Remote>, Error> {
-    let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return Ok(Arc::new(Nowhere)) };
-    let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let token: TokenSource = Arc::new(move || current().map(|token| token.expose_secret().to_owned()));
-    let options = PlainOptions {
-        url: url.clone(),
-        publishable_key: key.expose_secret().to_owned(),
-        token,
-        timeout: config.remote.timeout,
-        compress: config.remote.compress,
-        compress_requests: config.remote.compress_requests,
-        collections: rules.to_vec(),
-        overlap: config.sync.overlap,
-        page_rows: PAGE_ROWS,
-    };
+    let Some(options) = plain_options(config, rules, token) else { return Ok(Arc::new(Nowhere)) };
     let is_required = match config.remote.mode {
         Mode::Plain => return Ok(Arc::new(Plain::new(options)?)),
         Mode::Auto => false,

@@ -35,6 +35,7 @@ use tidelock_actors::sync;
 
 use crate::adapters::archive::FileArchive;
 use crate::adapters::clock::SystemClock;
+use crate::adapters::publisher::{Everywhere, Publishing};
 use crate::adapters::sqlite::{Quota, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
@@ -44,7 +45,7 @@ use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
 pub use backups::{BackupTrial, Backups, Exported, RestoreReport, RestoreRequest, RestoredCopy};
-use equipment::{archive_options, remote, sender};
+use equipment::{archive_options, bucket, everywhere, remote, sender};
 pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;
 pub use repair::Repair;
@@ -62,6 +63,7 @@ struct Inner {
     reads: SqliteReads,
     remote: Arc<dyn Remote>,
     archive: FileArchive,
+    everywhere: Option<Arc<Everywhere>>,
     quota: Quota,
     rules: Arc<[CollectionRules]>,
     config: RwLock<Config>,
@@ -157,10 +159,12 @@ impl Tidelock {
             Some(remote) => remote,
             None => remote(&config, &rules, token.clone(), sender(&reads)?)?,
         };
+        let everywhere = everywhere(&config, token.clone(), &archive)?;
         let ports = Ports {
             reader: Arc::new(reads.clone()),
             remote: remote.clone(),
             archive: Arc::new(archive.clone()),
+            publisher: Arc::new(Publishing(everywhere.clone())),
             clock: Arc::new(SystemClock),
             resolvers: Arc::new(extras.resolvers),
         };
@@ -169,7 +173,8 @@ impl Tidelock {
             Equipment { store, ports, config: config.clone(), rules: rules.clone(), usage: quota.watch(), seed };
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
-        Ok(Self { inner: Arc::new(Inner { runtime, parts, reads, remote, archive, quota, rules, config, token }) })
+        let inner = Inner { runtime, parts, reads, remote, archive, everywhere, quota, rules, config, token };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What was done when the store was last found damaged; nothing if it never was.
@@ -241,6 +246,9 @@ impl Tidelock {
         parts.resolver.ask(conflict::Configure(rules.to_vec())).await?;
         parts.sync.ask(sync::Configure { settings: sync_settings(&in_force), rules }).await?;
         self.inner.archive.configure(archive_options(&in_force));
+        if let Some(everywhere) = &self.inner.everywhere {
+            everywhere.configure(bucket(&in_force));
+        }
         parts.backup.ask(backup::Configure(backup_times(&in_force))).await?;
         if self.inner.quota.set(in_force.storage.quota) {
             // A round that found no room may find some now.

@@ -1,12 +1,13 @@
--- tidelock's server kit, version 1, for PostgreSQL 15 and newer.
+-- tidelock's server kit, version 2, for PostgreSQL 15 and newer.
 --
 -- What it is for: a device that asks "what has changed since I last asked?" gets an exact answer whatever the order in
 -- which transactions commit, and a change that was sent takes effect once however often it is sent.
 --
--- What it does to the database: it makes the schema `tidelock` and four functions in `public`. A table is touched only
--- by `select tidelock.attach('public.my_table')`: it gets the column `tidelock_version`, one index and a few triggers.
--- It stays an ordinary table for everybody else, and row-level security decides as for any other access: the functions
--- that read and write tables run with the rights of whoever calls them.
+-- What it does to the database: it makes the schema `tidelock`, and in `public` four functions and the table
+-- `tidelock_backups`, where devices say which backups they have. Any other table is touched only by
+-- `select tidelock.attach('public.my_table')`: it gets the column `tidelock_version`, one index and a few triggers. It
+-- stays an ordinary table for everybody else, and row-level security decides as for any other access: the functions that
+-- read and write tables run with the rights of whoever calls them.
 --
 -- This file may be run again at any time, in a transaction or without one. `select tidelock.remove()` takes all of it
 -- away and leaves the tables as they were.
@@ -17,7 +18,7 @@ grant usage on schema tidelock to public;
 -- One row about this installation.
 create table if not exists tidelock.kit (
   only_one      boolean primary key default true check (only_one),
-  version       integer not null default 1,
+  version       integer not null default 2,
   identity      uuid not null default gen_random_uuid(),
   -- How long tombstones and ledger entries are kept.
   retention     interval not null default '90 days',
@@ -26,7 +27,7 @@ create table if not exists tidelock.kit (
   tidied        timestamptz not null default now()
 );
 insert into tidelock.kit default values on conflict do nothing;
-update tidelock.kit set version = 1;
+update tidelock.kit set version = 2;
 
 -- The attached tables.
 create table if not exists tidelock.tables (

@@ -131,6 +131,7 @@ as $$
 begin
   perform tidelock.detach(t.relation) from tidelock.tables t;
   drop function if exists public.tidelock_changes, public.tidelock_push, public.tidelock_describe, public.tidelock_audit;
+  drop table if exists public.tidelock_backups;
   drop schema tidelock cascade;
 end
 $$;

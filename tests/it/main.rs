@@ -15,6 +15,7 @@ mod command_line;
 mod command_line_backup;
 mod command_line_synced;
 mod conflicts;
+mod elsewhere;
 mod fleet;
 mod history;
 mod kill;

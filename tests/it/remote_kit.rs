@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidelock::adapters::supabase::KIT_VERSION;
 use tidelock_testbed::Project;
 
 use crate::command_line::{Desk, Done};
@@ -70,7 +71,7 @@ async fn without_the_kit_the_check_says_what_to_do() {
     let world = World::new().await;
     let desk = desk(&world, "");
     let (exit, report, unwell) = checked(&desk);
-    assert_eq!((exit, &report["kit"]), (1, &json!({ "installed": false, "version": null, "needed": 1 })));
+    assert_eq!((exit, &report["kit"]), (1, &json!({ "installed": false, "version": null, "needed": KIT_VERSION })));
     assert_eq!(unwell, ["failure kit the server kit is not installed"]);
     let words = desk.run(&["remote", "check"]);
     assert!(words.exit == 1 && words.said.contains("→ apply what `tidelock remote sql` prints"), "{}", words.said);
@@ -85,7 +86,11 @@ async fn what_is_printed_can_be_applied_twice_and_then_all_is_well() {
     for _ in 0..2 {
         install(&world.project, &desk, &[]).await;
         let (exit, report, unwell) = checked(&desk);
-        assert_eq!((exit, &report["kit"]), (0, &json!({ "installed": true, "version": 1, "needed": 1 })), "{report}");
+        assert_eq!(
+            (exit, &report["kit"]),
+            (0, &json!({ "installed": true, "version": KIT_VERSION, "needed": KIT_VERSION })),
+            "{report}"
+        );
         // Everybody's tables have nobody as their owner.
         let told = |name: &str| {
             format!("warning owner {name}: {name} has no owner, so deletions are only found by comparing keys")
@@ -95,11 +100,11 @@ async fn what_is_printed_can_be_applied_twice_and_then_all_is_well() {
         assert!(report["checks"].to_string().contains("runs: generations is attached, owner user_id"), "{report}");
     }
     assert_eq!(world.value("select count(*) from tidelock.tables").await, "4");
-    assert_eq!(world.value("select version from tidelock.kit").await, "1");
+    assert_eq!(world.value("select version from tidelock.kit").await, KIT_VERSION.to_string());
     let doctor = desk.ok(&["doctor"]);
     assert!(doctor.lines().any(|line| line.starts_with("ok") && line.contains("server kit")), "{doctor}");
     world.project.sql("update tidelock.kit set version = 0").await.unwrap();
-    assert_eq!(checked(&desk).2[0], "failure kit version 0 is installed, and this build needs 1");
+    assert_eq!(checked(&desk).2[0], format!("failure kit version 0 is installed, and this build needs {KIT_VERSION}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +193,7 @@ async fn what_a_user_may_not_read_is_not_described() {
     assert_eq!((&tables[2]["exists"], &tables[2]["references"]), (&json!(true), &json!([])), "{answer}");
     assert_eq!((&tables[6]["key"], &tables[6]["attached"]), (&json!(["id"]), &json!(true)), "{answer}");
     assert_eq!(tables[6]["columns"][0], json!({ "name": "id", "type": "text", "nullable": false }));
-    assert_eq!(answer["version"], 1);
+    assert_eq!(answer["version"], KIT_VERSION);
     assert_eq!(answer["epoch"].as_str(), world.project.value("select tidelock.epoch()").await.unwrap().as_deref());
 }
 

@@ -10,6 +10,7 @@ mod create;
 mod encryption;
 mod faults;
 mod manifest;
+mod notice;
 mod rebuild;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use tidelock_actors::ports::Archive;
 pub use self::encryption::Keys;
 pub(crate) use self::encryption::is_recipient;
 pub use self::manifest::{Kind, Manifest};
+pub use self::notice::Notice;
 use crate::adapters::sqlite::{Log, Quota};
 use catalogue::{Catalogue, Entry};
 pub use rebuild::Point;

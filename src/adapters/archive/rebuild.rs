@@ -15,7 +15,7 @@ use super::create::{manifest, name};
 use super::encryption::Keys;
 use super::faults::{damaged, io};
 use super::manifest::{Kind, Manifest};
-use super::{FileArchive, container, scratch};
+use super::{ArchiveOptions, FileArchive, container, scratch};
 use crate::adapters::sqlite::{self, Contents, Replay};
 use crate::private::{private, private_directory, sync_directory};
 
@@ -118,19 +118,29 @@ impl FileArchive {
 
     /// Writes a backup that stands alone, whatever it is made of.
     pub(crate) fn export(&self, point: &Point, to: &Path) -> Result<Manifest, ArchiveError> {
+        let (chain, until) = self.chain_of(point)?;
+        self.write_alone(&chain, until, to)
+    }
+
+    /// The same of files that lie elsewhere.
+    pub(crate) fn join(&self, chain: &[PathBuf], to: &Path) -> Result<Manifest, ArchiveError> {
+        self.write_alone(chain, None, to)
+    }
+
+    fn write_alone(&self, chain: &[PathBuf], until: Option<Stamp>, to: &Path) -> Result<Manifest, ArchiveError> {
         if to.exists() {
             return Err(ArchiveError::Invalid(format!("{} exists already; name another file", to.display())));
         }
-        let directory = self.options().directory;
+        let ArchiveOptions { directory, keys, .. } = self.options();
         private_directory(&directory).map_err(io)?;
         let copy = scratch(&directory)?;
-        let Rebuilt { contents, .. } = self.rebuild(point, &copy)?;
+        let Rebuilt { contents, .. } = rebuild(chain, &keys, until, &copy)?;
         let began = Timestamp::now();
         let payload =
             |sink: &mut dyn std::io::Write| std::io::copy(&mut File::open(&copy).map_err(io)?, sink).map_err(io);
         let own =
             |bytes| manifest(&name(began, Kind::Full), Kind::Full, Reason::Requested, began, &contents, bytes, None);
-        Ok(container::write(to, &self.options().keys, payload, own)?.0)
+        Ok(container::write(to, &keys, payload, own)?.0)
     }
 }
 

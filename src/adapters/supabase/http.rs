@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, Url};
+use reqwest::{Client, Method, Request, RequestBuilder, Response, Url};
 use tidelock_actors::model::{Fault, FaultKind};
 
 use super::fault::{self, Refusal};
@@ -115,6 +117,17 @@ impl Link {
         })
     }
 
+    /// The user that the bearer token is of, by its claim `sub`; whether the token is good is the server's to say.
+    pub fn user(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            sub: String,
+        }
+        let token = (self.token)()?;
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
+        serde_json::from_slice::<Claims>(&claims).ok().map(|claims| claims.sub)
+    }
+
     /// Whether there is a bearer token just now.
     pub fn is_signed_in(&self) -> bool {
         (self.token)().is_some()
@@ -156,19 +169,14 @@ impl Link {
         self.exchange_in_time(request).await
     }
 
-    async fn exchange_in_time(&self, request: reqwest::Request) -> Result<Answer, Fault> {
+    async fn exchange_in_time(&self, request: Request) -> Result<Answer, Fault> {
         within(self.timeout.saturating_mul(PATIENCE), self.exchange(request)).await?
     }
 
     /// All but the body.
-    fn request(&self, question: &Question<'_>) -> Result<reqwest::Request, Fault> {
+    fn request(&self, question: &Question<'_>) -> Result<Request, Fault> {
         let is_read = question.method == Method::GET;
-        // The token is put on now: operations are kept, requests are not.
-        let token = (self.token)();
-        let mut builder = self
-            .client
-            .request(question.method.clone(), format!("{}{}", self.origin, question.line))
-            .bearer_auth(token.as_deref().unwrap_or(&self.key));
+        let mut builder = self.begun(question.method.clone(), &question.line);
         if let Some(schema) = question.schema {
             builder = builder.header(if is_read { ACCEPT_PROFILE } else { CONTENT_PROFILE }, schema);
         }
@@ -181,32 +189,47 @@ impl Link {
         builder.build().map_err(|error| Fault::new(FaultKind::Doubtful, error.without_url().to_string()))
     }
 
-    async fn exchange(&self, request: reqwest::Request) -> Result<Answer, Fault> {
+    /// A request to this path and query, with the credentials.
+    pub fn begun(&self, method: Method, line: &str) -> RequestBuilder {
+        // The token is put on now: operations are kept, requests are not.
+        let token = (self.token)();
+        let bearer = token.as_deref().unwrap_or(&self.key);
+        self.client.request(method, format!("{}{line}", self.origin)).bearer_auth(bearer)
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
         let began = Instant::now();
+        let response = self.answered(request).await?;
+        // The answer was dated some time after the request was taken up, at most the time that we have waited.
+        let waited = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX / 2) + 1;
+        let (status, ended) = (response.status().as_u16(), date(&response).map(Timestamp::as_second));
+        let content_range = text(response.headers(), &header::CONTENT_RANGE);
+        let body = response.bytes().await.map_err(|error| fault::of_transport(&error.without_url()))?;
+        Ok(Answer { status, content_range, began: ended.map(|second| second - waited), ended, body })
+    }
+
+    /// Sends, and waits for an answer to begin; one that is no success is a fault.
+    pub async fn answered(&self, request: Request) -> Result<Response, Fault> {
         let sent_ms = Timestamp::now().as_millisecond();
         let response = within(self.timeout, self.transmit(request)).await?;
         let response = response.map_err(|error| fault::of_transport(&error.without_url()))?;
-        let status = response.status().as_u16();
-        let date = text(response.headers(), &header::DATE).and_then(|text| fault::date(&text));
+        let date = date(&response);
         if let Some(date) = date {
             self.clock.learn(sent_ms, Timestamp::now().as_millisecond(), date.as_millisecond());
         }
-        // The answer was dated some time after the request was taken up, at most the time that we have waited.
-        let waited = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX / 2) + 1;
-        let content_range = text(response.headers(), &header::CONTENT_RANGE);
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
         let retry_after = text(response.headers(), &header::RETRY_AFTER);
         let body = response.bytes().await.map_err(|error| fault::of_transport(&error.without_url()))?;
-        if !(200..300).contains(&status) {
-            let now = date.unwrap_or_else(Timestamp::now);
-            return Err(fault::read(&Refusal { status, retry_after: retry_after.as_deref(), now, body: &body }));
-        }
-        let ended = date.map(Timestamp::as_second);
-        Ok(Answer { status, content_range, began: ended.map(|second| second - waited), ended, body })
+        let now = date.unwrap_or_else(Timestamp::now);
+        Err(fault::read(&Refusal { status, retry_after: retry_after.as_deref(), now, body: &body }))
     }
 
     /// Sends, and sends again at once where a connection that had been idle turned out to be closed. That is safe:
     /// every write is conditional on the row's version, or ignores what is there already.
-    async fn transmit(&self, mut request: reqwest::Request) -> Result<Response, reqwest::Error> {
+    async fn transmit(&self, mut request: Request) -> Result<Response, reqwest::Error> {
         for _ in 0..STALE_CONNECTIONS {
             let again = request.try_clone();
             match (self.execute(request).await, again) {
@@ -217,7 +240,7 @@ impl Link {
         self.execute(request).await
     }
 
-    async fn execute(&self, request: reqwest::Request) -> Result<Response, reqwest::Error> {
+    async fn execute(&self, request: Request) -> Result<Response, reqwest::Error> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.client.execute(request).await
     }
@@ -247,6 +270,10 @@ fn closed_before_an_answer(error: &reqwest::Error) -> bool {
         cause = this.source();
     }
     false
+}
+
+fn date(response: &Response) -> Option<Timestamp> {
+    text(response.headers(), &header::DATE).and_then(|text| fault::date(&text))
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {

@@ -20,11 +20,13 @@ pub const KIT_SQL: &str = concat!(
     "\n",
     include_str!("../../../supabase/kit/8_apply.sql"),
     "\n",
+    include_str!("../../../supabase/kit/9_backups.sql"),
+    "\n",
     include_str!("../../../supabase/kit/9_end.sql")
 );
 
 /// The version of the server kit that this build goes with.
-pub const KIT_VERSION: u32 = 1;
+pub const KIT_VERSION: u32 = 2;
 
 /// A table that is brought into the kit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,11 +8,13 @@
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
 //! - the server kit: `kit`, and `chosen`, which asks whether it is there; `installation` (its SQL), `describe` (what is
 //!   installed);
+//! - `account`: requests that are about no collection;
 //! - `server_clock`: how far the server's clock is from this device's.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
 //! given back by whoever pulls.
 
+mod account;
 mod bisect;
 mod chosen;
 mod columns;
@@ -50,6 +52,7 @@ use tidelock_actors::document::Layout;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
 use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
 
+pub(crate) use account::Account;
 pub use chosen::{Chosen, KitOptions, Sender};
 pub use describe::{ColumnDescription, Description, Reference, TableDescription};
 use http::Link;
@@ -57,6 +60,7 @@ pub use http::TokenSource;
 pub use installation::{Attachment, KIT_SQL, KIT_VERSION, installation, removal};
 pub use kit::SERVER_EPOCH;
 use pull::Stride;
+pub(crate) use request_line::{Query, condition};
 use table::Table;
 
 /// What the plain mode needs to know.
@@ -108,12 +112,8 @@ pub struct Plain {
 impl Plain {
     /// Prepares requests to a project. Nothing is sent.
     pub fn new(options: PlainOptions) -> Result<Self, SetupError> {
-        let url = Url::parse(options.url.trim())
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| SetupError::Url(options.url.clone()))?;
+        let (url, base) = project(&options)?;
         let link = Link::new(&options, &url)?;
-        let base = url.path().trim_end_matches('/').to_owned();
         let order = options.collections.iter().map(|rules| rules.name.clone()).collect();
         let tables = options.collections.into_iter().map(|rules| {
             let name = rules.name.clone();
@@ -206,6 +206,16 @@ impl Remote for Plain {
     fn clock_offset_ms(&self) -> Option<i64> {
         self.link.clock_offset_ms()
     }
+}
+
+/// A project's address, and the path that all of its requests begin with.
+fn project(options: &PlainOptions) -> Result<(Url, String), SetupError> {
+    let url = Url::parse(options.url.trim())
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| SetupError::Url(options.url.clone()))?;
+    let base = url.path().trim_end_matches('/').to_owned();
+    Ok((url, base))
 }
 
 fn no_digests() -> Fault {

@@ -12,7 +12,7 @@ const METHOD_AND_PROTOCOL_BYTES: usize = 7 + 11;
 
 /// A query, growing pair by pair.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Query(String);
+pub(crate) struct Query(String);
 
 impl Query {
     /// Adds a pair whose parts are encoded already.
@@ -48,7 +48,7 @@ impl Query {
 }
 
 /// One condition on a column, the value bare: `column=operator.value`.
-pub(super) fn condition(column: &str, operator: &str, value: &str) -> String {
+pub(crate) fn condition(column: &str, operator: &str, value: &str) -> String {
     format!("{}={operator}.{}", identifier(column), encode(value))
 }
 

@@ -10,7 +10,11 @@ pub enum Backup {
     /// Take a backup now; the store goes on being used
     Create,
     /// Print the backups, the newest first
-    List,
+    List {
+        /// Those of all of the user's devices, as far as they have told the server (which needs the server kit)
+        #[arg(long)]
+        all_devices: bool,
+    },
     /// Show what is known of the newest backup
     Info,
     /// Restore a backup into a file beside and check every byte and record of it
@@ -60,6 +64,16 @@ pub enum Backup {
         /// What to write
         #[command(flatten)]
         point: BackupPoint,
+    },
+    /// Fetch a backup of any device's from Supabase Storage into one file that needs no other
+    ///
+    /// It can then be restored or imported by its path. It takes the key that the backup was encrypted with.
+    Fetch {
+        /// The file
+        file: PathBuf,
+        /// The backup's name [default: the newest that was uploaded]
+        #[arg(value_name = "ID")]
+        backup: Option<String>,
     },
 }
 

@@ -131,3 +131,28 @@ async fn policies_and_triggers_that_name_tables_of_public_without_their_schema_w
     );
     assert_eq!(ada.verdicts(&json!([update])).await, ["applied"]);
 }
+
+#[tokio::test]
+async fn a_user_tells_of_own_backups_only_and_the_anonymous_of_none() {
+    let kit = Kit::with("").await;
+    let (ada, bob, anon) = (kit.user(ADA).await, kit.user(BOB).await, anonymous(&kit).await);
+    let notice = |columns: &str, values: &str| {
+        format!(
+            "insert into tidelock_backups (place, id, device, path, kind, reason, timestamp, bytes, records, pending, client_id,
+               encrypted, digest{columns})
+             values ('here', 'one', 'd', 'p', 'full', 'requested', now(), 1, 1, 0, 'c', false, 'x'{values})"
+        )
+    };
+    ada.run(&notice("", "")).await;
+    bob.run(&notice("", "")).await;
+    assert_eq!(anon.refused(&notice("", "")).await, "23514", "they are nobody's");
+    assert_eq!(bob.refused(&notice(", owner", &format!(", '{ADA}'"))).await, "42501");
+    assert_eq!(bob.refused(&format!("update tidelock_backups set owner = '{ADA}'")).await, "42501");
+    bob.run("update tidelock_backups set device = 'his'; delete from tidelock_backups").await;
+    let seen = "select owner || ' ' || device from tidelock_backups";
+    assert_eq!(ada.column(seen).await, [format!("{ADA} d")]);
+    assert!(bob.column(seen).await.is_empty() && anon.column(seen).await.is_empty());
+    // Installed again, it keeps what it was told.
+    kit.owner.run(&tidelock_testbed::kit::script().unwrap()).await;
+    assert_eq!(kit.owner.column(seen).await, [format!("{ADA} d")]);
+}

@@ -174,7 +174,7 @@ fn h31_a_store_is_not_restored_beside_the_log_of_another() {
     block_on(world.tidelock.shutdown());
     let World { tidelock, folder } = world;
     drop(tidelock);
-    let other = Backups::of(&config(folder.path()));
+    let other = Backups::of(&config(folder.path())).unwrap();
     std::fs::remove_file(sqlite::database(folder.path())).unwrap();
     let point = Point { backup: Some(backup.id), at: None };
     let refused = block_on(other.restore_to(point, folder.path().to_owned())).unwrap_err();

@@ -156,7 +156,7 @@ fn an_exported_file_needs_no_other_and_is_restored_elsewhere() {
     block_on(world.tidelock.backups().export(Point::default(), file.clone())).unwrap();
     let again = block_on(world.tidelock.backups().export(Point::default(), file.clone())).unwrap_err();
     assert!(again.to_string().ends_with("exists already; name another file"), "{again}");
-    let other = Backups::of(&config(elsewhere.path()));
+    let other = Backups::of(&config(elsewhere.path())).unwrap();
     let to = elsewhere.path().join("store");
     let point = Point { backup: Some(file.display().to_string()), at: None };
     let restored = block_on(other.restore_to(point, to.clone())).unwrap();

@@ -1,0 +1,117 @@
+//! Backups' files in Supabase Storage. They are written once and never changed, so that one that is there is the right one.
+
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use bytes::Bytes;
+use reqwest::{Method, header};
+use tidelock_actors::backups::ArchiveError;
+use tidelock_actors::limits::PLAIN_UPLOAD_BYTES;
+use tidelock_actors::model::{Fault, FaultKind};
+
+use super::FetchError;
+use super::resumable::{self, Refused};
+use crate::adapters::archive::Notice;
+use crate::adapters::supabase::Account;
+use crate::private::private;
+
+/// What holds bytes that nobody should interpret.
+pub(super) const CONTENT_TYPE: &str = "application/octet-stream";
+/// Names in one request to delete files.
+const REMOVED_AT_ONCE: usize = 100;
+
+/// The name that a backup has in its bucket: the first folder is the user's id, as policies expect.
+pub(super) fn name_of(user: &str, notice: &Notice) -> String {
+    // Storage takes no other letters in names. What tells folders apart is a digest at the end of their names.
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '_' };
+    let place: String = notice.place.chars().map(plain).collect();
+    format!("{user}/{place}/{}.tidelock", notice.id)
+}
+
+/// Puts a file into a bucket, part by part where the server can take it so; what was sent before is not sent again.
+pub(super) async fn upload(
+    account: &Account,
+    bucket: &str,
+    name: &str,
+    file: &Path,
+    notes: &Path,
+) -> Result<(), Fault> {
+    match resumable::upload(account, bucket, name, file, notes).await {
+        Err(Refused::NotOffered) => upload_whole(account, bucket, name, file).await,
+        Err(Refused::Fault(fault)) => is_there(fault),
+        Ok(()) => Ok(()),
+    }
+}
+
+async fn upload_whole(account: &Account, bucket: &str, name: &str, file: &Path) -> Result<(), Fault> {
+    let bytes = read(file, 0, PLAIN_UPLOAD_BYTES + 1).await?;
+    if bytes.len() as u64 > PLAIN_UPLOAD_BYTES {
+        let words = "the server takes no resumable uploads, and the backup is too large for a plain one";
+        return Err(Fault::new(FaultKind::Refused, words));
+    }
+    let request = account
+        .request(Method::POST, &format!("/storage/v1/object/{bucket}/{name}"))
+        .header(header::CONTENT_TYPE, CONTENT_TYPE)
+        .body(bytes);
+    match account.answered(request).await {
+        Ok(_) => Ok(()),
+        Err(fault) => is_there(fault),
+    }
+}
+
+/// A name that is taken was taken by an upload whose answer was lost.
+fn is_there(fault: Fault) -> Result<(), Fault> {
+    let is_duplicate = fault.status == Some(409) || fault.message.contains("already exists");
+    if is_duplicate { Ok(()) } else { Err(fault) }
+}
+
+/// Writes a file of a bucket's to a new file here. Whether it is what was uploaded is for whoever reads it to check.
+pub(super) async fn download(account: &Account, object: &str, to: &Path) -> Result<(), FetchError> {
+    let request = account.request(Method::GET, &format!("/storage/v1/object/{object}"));
+    let mut answer = account.answered(request).await?;
+    let mut file = private(OpenOptions::new().write(true).create_new(true)).open(to).map_err(io)?;
+    let cut = |error: reqwest::Error| Fault::new(FaultKind::Transient, error.without_url().to_string());
+    while let Some(bytes) = answer.chunk().await.map_err(cut)? {
+        file.write_all(&bytes).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Removes files, each named with its bucket. One that is gone already is no error.
+pub(super) async fn remove(account: &Account, objects: &[&str]) -> Result<(), Fault> {
+    let mut by_bucket = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+    for (bucket, name) in objects.iter().filter_map(|object| object.split_once('/')) {
+        by_bucket.entry(bucket).or_default().push(name);
+    }
+    for (bucket, names) in by_bucket {
+        for prefixes in names.chunks(REMOVED_AT_ONCE) {
+            let body = serde_json::json!({ "prefixes": prefixes }).to_string();
+            let request = account
+                .request(Method::DELETE, &format!("/storage/v1/object/{bucket}"))
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(body);
+            account.answered(request).await?;
+        }
+    }
+    Ok(())
+}
+
+/// At most so many bytes of a file, from an offset on.
+pub(super) async fn read(file: &Path, offset: u64, most: u64) -> Result<Bytes, Fault> {
+    let file = file.to_owned();
+    let work = move || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(file)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, most), &mut bytes)?;
+        Ok(bytes)
+    };
+    let unread = |error: String| Fault::new(FaultKind::Transient, format!("the backup cannot be read: {error}"));
+    let read = tokio::task::spawn_blocking(work).await.map_err(|error| unread(error.to_string()))?;
+    read.map(Bytes::from).map_err(|error| unread(error.to_string()))
+}
+
+pub(super) fn io(error: std::io::Error) -> FetchError {
+    ArchiveError::Failed(format!("a file could not be written: {error}")).into()
+}
