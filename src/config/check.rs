@@ -201,9 +201,13 @@ impl Check<'_> {
         }
         let is_never = backup.drill_interval.is_zero();
         self.require(is_never || (MINUTE..=365 * DAY).contains(&backup.drill_interval), "backup.drill_interval");
-        let is_known = ["", "passphrase"].contains(&backup.encrypt.as_str()) || archive::is_recipient(&backup.encrypt);
+        let (encrypts, is_built_in) = (!backup.encrypt.is_empty(), cfg!(feature = "encryption"));
+        let is_passphrase = backup.encrypt == archive::PASSPHRASE;
+        let needs_build = "\"\": this build has no encryption (the cargo feature `encryption`)";
+        self.require_that(!encrypts || is_built_in, "backup.encrypt", needs_build);
+        let is_known = !encrypts || !is_built_in || is_passphrase || archive::is_recipient(&backup.encrypt);
         self.require(is_known, "backup.encrypt");
-        let needs_passphrase = backup.encrypt == "passphrase" && backup.passphrase.is_none();
+        let needs_passphrase = is_passphrase && backup.passphrase.is_none();
         self.require_that(!needs_passphrase, "backup.encrypt", "a passphrase in backup.passphrase beside it");
         let (uploads, upload) = (!backup.upload.is_empty(), backup.upload.as_str());
         let is_name = upload.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter));

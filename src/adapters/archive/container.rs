@@ -67,15 +67,7 @@ pub(super) fn write(
     let inner = BufWriter::with_capacity(BUFFER_BYTES, file.as_file_mut());
     let mut digested = Digested { hasher: blake3::Hasher::new(), inner, bytes: 0 };
     digested.write_all(MAGIC).map_err(io)?;
-    let plain_bytes = match keys.encryptor()? {
-        None => compressed(&mut digested, payload)?,
-        Some(encryptor) => {
-            let mut encrypted = encryptor.wrap_output(&mut digested).map_err(io)?;
-            let plain_bytes = compressed(&mut encrypted, payload)?;
-            encrypted.finish().map_err(io)?;
-            plain_bytes
-        }
-    };
+    let plain_bytes = keys.write(&mut digested, |sink| compressed(sink, payload))?;
     let manifest = Manifest { is_encrypted: keys.encrypts(), ..manifest(plain_bytes) };
     let (digest, bytes) = finish(&mut digested, &manifest).map_err(io)?;
     drop(digested);

@@ -25,7 +25,7 @@ use tidelock_actors::backups::{ArchiveError, ArchiveState, Keep, Reason, Taken};
 use tidelock_actors::ports::Archive;
 
 pub use self::encryption::Keys;
-pub(crate) use self::encryption::is_recipient;
+pub(crate) use self::encryption::{PASSPHRASE, is_recipient};
 pub use self::manifest::{Kind, Manifest};
 pub use self::notice::Notice;
 use crate::adapters::sqlite::{Log, Quota};

@@ -1,5 +1,6 @@
 //! Backups of a real store, in folders that go with the test.
 
+#[cfg(feature = "encryption")]
 mod encryption;
 mod mishaps;
 
