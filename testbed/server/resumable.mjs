@@ -4,6 +4,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { finished } from 'node:stream/promises';
 import { FileStore } from '@tus/file-store';
 import { Server } from '@tus/server';
 
@@ -42,6 +43,7 @@ export function openResumable(lite, { storage, secret_key }) {
       return encoded ? Buffer.from(encoded, 'base64url').toString() : undefined;
     },
     maxSize: async (_request, id) => {
+      if (!id) return 0; // somebody asks what this server can do
       const { bucket } = parse(id);
       const request = { method: 'GET', headers: { apikey: secret_key } };
       const { file_size_limit } = await ask(`/storage/v1/bucket/${encodeURIComponent(bucket)}`, request);
@@ -64,7 +66,15 @@ export function openResumable(lite, { storage, secret_key }) {
       await ask(`/storage/v1/object/${addressOf(bucket, name)}`, { method: 'POST', headers }, { finishedFile });
       return { headers: { 'Tus-Complete': '1' } };
     },
+    onResponseError: (request) => readToEnd(request.runtime.node.req),
   });
+}
+
+/** As a gateway in front does: a refusal closes the connection, and a client that still sends would not see why. */
+async function readToEnd(incoming) {
+  if (incoming.readableEnded || incoming.destroyed) return;
+  incoming.resume();
+  await finished(incoming).catch(() => {}); // it left
 }
 
 /** How the TUS server is told an error: its status is the answer's, its text the whole body. */

@@ -51,7 +51,9 @@ export function openStorage(app, database, options) {
     } catch {
       return send(outgoing, { response: invalidKey(pathname) });
     }
-    return send(outgoing, await answer(lite, incoming, path, search, headers));
+    const answered = await answer(lite, incoming, path, search, headers);
+    incoming.resume(); // what was not read of a refused body, for the next request on this connection
+    return send(outgoing, answered);
   };
 }
 
@@ -65,7 +67,9 @@ function answer(lite, incoming, path, search, headers) {
   }
   const named = isObject && method === 'DELETE' ? /^([^/]+)\/(.+)$/.exec(path.slice(objectPath.length)) : null;
   if (named) return deleteOne(lite, headers, named[1], decodeURI(named[2]));
-  const body = ['GET', 'HEAD'].includes(method) ? undefined : Readable.toWeb(incoming);
+  // A body that nobody wants any more must not take the connection with it: the answer still goes through that.
+  const chunks = incoming.iterator({ destroyOnReturn: false });
+  const body = ['GET', 'HEAD'].includes(method) ? undefined : ReadableStream.from(chunks);
   return lite(path + search, { method, headers, body });
 }
 

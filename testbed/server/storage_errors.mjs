@@ -30,5 +30,6 @@ export async function mendStorageAnswer(response) {
   // What has no status as text is no error of Storage's: an address that does not exist.
   if (typeof body.statusCode !== 'string') return response;
   if (body.statusCode === '413') return tooLarge();
+  if (body.error === 'Invalid key') return invalidKey(body.message.replace(/^.*?: /, ''));
   return error(Number(body.statusCode), codes[body.error] ?? body.error, body.error, body.message);
 }

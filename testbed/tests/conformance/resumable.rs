@@ -210,7 +210,14 @@ async fn what_came_while_an_upload_was_on_its_way_is_not_replaced_by_it() {
     let mut status = [0; 12];
     slow.read_exact(&mut status).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 409");
-    assert_eq!(object(&project, As::User(&user), Method::GET, &path).send().await.body, "first");
+    let read = async || object(&project, As::User(&user), Method::GET, &path).send().await.body;
+    assert_eq!(read().await, "first");
+    // All of it is there, so nothing is left to send; whoever still wants it to be the object may say so.
+    let head = tus(&project, As::User(&user), Method::HEAD, &upload).send().await;
+    assert_eq!(number(&head, "upload-offset"), 5);
+    let again = patch(&project, &user, &upload, 5, b"").header("x-upsert", "true").send().await;
+    assert_eq!((again.status, again.header("tus-complete")), (204, Some("1")), "{again:?}");
+    assert_eq!(read().await, "hello");
 }
 
 #[tokio::test]
