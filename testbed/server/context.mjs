@@ -5,6 +5,7 @@
 //   status    the HTTP status that PostgREST would give where lite cannot know it
 //   error     the first error that the database answered with
 //   refusal   an answer decided before any statement ran
+//   storage   what a request to Storage is about (storage.mjs); its statements stay as lite wrote them
 
 import { AsyncLocalStorage } from 'node:async_hooks';
 

@@ -8,13 +8,15 @@ import { protectNumbers } from './numbers.mjs';
 import { forgiveSkew } from './tokens.mjs';
 
 const restPath = '/rest/v1/';
+const storagePath = '/storage/v1/';
 const sqlPath = '/testbed/sql';
 
-/** Listens on loopback and answers with the port. */
-export function listen(app, database, options) {
+/** Listens on loopback and answers with the port. `answerStorage` is missing where there is no Storage. */
+export function listen(app, database, options, answerStorage) {
   const answer = async (incoming, outgoing) => {
-    const body = await readBody(incoming);
     const { pathname } = new URL(incoming.url, 'http://localhost');
+    if (answerStorage && pathname.startsWith(storagePath)) return answerStorage(incoming, outgoing);
+    const body = await readBody(incoming);
     if (pathname === sqlPath) return send(outgoing, await answerSql(incoming, body, database, options));
     const peer = { peerAddress: incoming.socket.remoteAddress ?? null };
     const isRest = pathname.startsWith(restPath);

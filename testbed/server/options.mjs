@@ -14,6 +14,8 @@ const defaults = {
   jwt_expiry: 3600, // seconds
   publishable_key: 'sb_publishable_tidelock_testbed_00000000',
   secret_key: 'sb_secret_tidelock_testbed_000000000000',
+  storage: '', // the folder where Storage keeps its files; empty: no Storage, 404
+  resumable: true, // whether that Storage takes resumable uploads
   migrate: [], // SQL files to apply first, in this order; empty means that the database is prepared already
   only_migrate: false, // end after that
   verbose: false, // let lite write to the console

@@ -10,6 +10,8 @@ import { readOptions } from './options.mjs';
 import { mendConnection } from './statements.mjs';
 
 const options = readOptions(process.argv[2]);
+// Its packages take time to read, so only who asks for Storage waits for them.
+const storage = options.storage ? await import('./storage.mjs') : undefined;
 
 // lite reports every refused row on the console; to a test those are ordinary answers.
 if (!options.verbose) console.error = console.warn = console.log = () => {};
@@ -37,9 +39,11 @@ try {
       secret_key: options.secret_key,
       email: { enable_confirmations: false },
     },
+    ...(storage ? { storage: storage.storageConfig } : {}),
     // Admin mode would let a request without any key run as service_role.
     options: { server: { admin: false } },
   });
+  const answerStorage = storage?.openStorage(app, database, options);
   await app.init();
   if (options.migrate.length > 0 && !database.isMigrated) {
     // The auth schema goes first: the schemas of a project call auth.uid().
@@ -53,7 +57,7 @@ try {
   }
   // Read the tables before the first request does: the first requests would all do it at once.
   await database.watchSchema();
-  const port = await listen(app, database, options);
+  const port = await listen(app, database, options, answerStorage);
   process.stdout.write(JSON.stringify({ port, pid: process.pid }) + '\n');
 } catch (error) {
   process.stderr.write(`the test server could not start: ${error?.stack ?? error}\n`);

@@ -23,7 +23,7 @@ const quote = (name) => `"${name.replaceAll('"', '""')}"`;
 /** Looks at the request as lite understood it, and notes what the statement has to become. */
 async function planRequest(connection, ast) {
   const request = currentRequest();
-  if (!request) return ast;
+  if (!request || request.storage) return ast;
   const change = { type: ast.type, table: `${quote(ast.schema ?? 'public')}.${quote(ast.from ?? '')}` };
   if (['insert', 'upsert', 'put', 'update'].includes(ast.type) && request.isJson) planRows(request, ast, change);
   if (ast.type === 'rpc' && ast.httpMethod === 'POST' && request.isJson) await planArguments(connection, request, ast);

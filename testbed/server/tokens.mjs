@@ -20,3 +20,16 @@ export async function forgiveSkew(headers, secret) {
     // Not a token of ours: lite says what is wrong with it.
   }
 }
+
+/** Why Storage refuses a request's token, in its words (it takes the same package); nothing if it does not. */
+export async function whyRefused(headers, secret) {
+  const token = /^Bearer (\S+)$/i.exec(headers.get('authorization') ?? '')?.[1];
+  // Keys may stand there too; those lite knows.
+  if (!token || token.startsWith('sb_')) return undefined;
+  try {
+    await jwtVerify(token, new TextEncoder().encode(secret));
+    return undefined;
+  } catch (error) {
+    return error.message;
+  }
+}

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::kit;
 use crate::postgres::Postgres;
-use crate::project::{Project, ProjectOptions};
+use crate::project::{Project, ProjectOptions, Storage};
 use crate::server::{Server, blocking};
 use crate::sql::Database;
 
@@ -60,8 +60,18 @@ impl Cluster {
         if !options.kit.is_empty() {
             kit::install(&database, &options.kit).await?;
         }
-        let log = self.lock().folder().join(format!("{name}.log"));
-        Project::serve(options, json!({ "url": url }), log, database, Some(self.clone())).await
+        let scratch = self.lock().folder().to_path_buf();
+        let log = scratch.join(format!("{name}.log"));
+        let migrate: Vec<String> = options.storage.schema().into_iter().collect();
+        // Within the cluster's, which is removed also when this process is killed.
+        let folder = match options.storage {
+            Storage::Off => None,
+            Storage::Plain | Storage::Resumable => {
+                Some(tempfile::tempdir_in(scratch).context("make a folder for the project's files")?)
+            }
+        };
+        let driver = json!({ "url": url, "migrate": migrate });
+        Project::serve(options, driver, log, database, folder, Some(self.clone())).await
     }
 
     /// A fresh database without a server in front of it, for tests that speak SQL.

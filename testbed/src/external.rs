@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use tokio::sync::Mutex;
 
 use crate::error::{Context, Error, Result};
-use crate::project::Project;
+use crate::project::{BUCKET, Project, Storage};
 use crate::server::schema_folder;
 use crate::sql::Database;
 
@@ -46,7 +46,7 @@ impl Address {
 }
 
 /// Waits for its turn, applies the schema (each statement may run again) and empties the tables.
-pub(crate) async fn project(address: Address) -> Result<Project> {
+pub(crate) async fn project(address: Address, storage: Storage) -> Result<Project> {
     let alone = TURN.clone().lock_owned().await;
     let database = Database::Address(address.database_url.clone());
     for file in ["raw_studio.sql", "trials.sql"] {
@@ -57,7 +57,22 @@ pub(crate) async fn project(address: Address) -> Result<Project> {
     let project =
         Project::external(address.url, [address.publishable_key, address.secret_key], address.database_url, alone);
     wait_for_tables(&project).await?;
+    if storage != Storage::Off {
+        prepare_bucket(&project).await?;
+    }
     Ok(project)
+}
+
+/// The bucket with its policy, and nothing in it.
+async fn prepare_bucket(project: &Project) -> Result<()> {
+    let schema = std::fs::read_to_string(schema_folder().join("storage.sql")).context("read storage.sql")?;
+    project.sql(&schema).await?;
+    let path = format!("/storage/v1/bucket/{BUCKET}/empty");
+    let answer = project.request(reqwest::Method::POST, &path).send().await?;
+    match answer.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(Error::Answer { path, status: status.as_u16(), body: answer.text().await? }),
+    }
 }
 
 /// PostgREST reads the tables anew a moment after it was told to.

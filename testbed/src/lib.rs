@@ -34,7 +34,7 @@ mod token;
 pub use cluster::{Cluster, OwnDatabase};
 pub use error::{Error, Result};
 pub use fault_proxy::{Counts, Fault, FaultPlan, FaultProxy, Gate, HoldAt};
-pub use project::{Project, ProjectOptions};
+pub use project::{BUCKET, Project, ProjectOptions, Storage};
 pub use session::Session;
 
 /// A fresh project with default options; on the external Supabase when one is given by the environment.
@@ -42,10 +42,11 @@ pub async fn project() -> Result<Project> {
     project_with(ProjectOptions::default()).await
 }
 
-/// A fresh project; on the external Supabase when one is given by the environment (which ignores the options).
+/// A fresh project; on the external Supabase when one is given by the environment (which ignores the options, except
+/// that with Storage it gets the bucket too).
 pub async fn project_with(options: ProjectOptions) -> Result<Project> {
     match external::Address::from_environment()? {
-        Some(address) => external::project(address).await,
+        Some(address) => external::project(address, options.storage).await,
         None => Cluster::shared().await?.project(options).await,
     }
 }

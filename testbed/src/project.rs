@@ -10,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::cluster::{Cluster, no_cluster};
 use crate::error::{Context, Error, Result};
 use crate::kit::{self, Attached};
-use crate::server::{Server, node_script, schema_files};
+use crate::server::{Server, node_script, schema_files, schema_folder};
 use crate::sql::Database;
 use crate::token;
 
@@ -34,7 +34,25 @@ pub struct ProjectOptions {
     /// The tables that the server kit is installed for, before the server looks at the database; without any there
     /// is no kit.
     pub kit: Vec<Attached>,
+    /// What Storage takes, with a private bucket in it (see [`BUCKET`]).
+    pub storage: Storage,
 }
+
+/// What a project's Storage takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// There is none: its addresses are 404, and nobody waits for its start.
+    #[default]
+    Off,
+    /// Objects in one piece only, as servers without resumable uploads.
+    Plain,
+    /// Resumable uploads too, as hosted Supabase.
+    Resumable,
+}
+
+/// The private bucket of a project with [`Storage`], in which a user may do as they like with what lies in the folder
+/// named by their id, and with nothing else.
+pub const BUCKET: &str = "backups";
 
 impl Default for ProjectOptions {
     fn default() -> Self {
@@ -45,6 +63,7 @@ impl Default for ProjectOptions {
             keep_alive_ms: 75_000,
             pool_size: 10,
             kit: Vec::new(),
+            storage: Storage::Off,
         }
     }
 }
@@ -76,16 +95,24 @@ struct OwnServer {
     log: PathBuf,
 }
 
+impl Storage {
+    /// What is applied to the database beside the project's schema.
+    pub(crate) fn schema(self) -> Option<String> {
+        (self != Self::Off).then(|| schema_folder().join("storage.sql").display().to_string())
+    }
+}
+
 impl Project {
     /// A project inside one Node process (pglite), which needs no PostgreSQL. One request at a time, a slow start.
     pub async fn embedded(options: ProjectOptions) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for the embedded database")?;
         let log = folder.path().join("server.log");
-        let driver = json!({ "driver": "pglite", "url": folder.path().join("data"), "migrate": schema_files() });
+        let mut migrate = schema_files();
+        migrate.extend(options.storage.schema());
+        let driver = json!({ "driver": "pglite", "url": folder.path().join("data"), "migrate": migrate });
         let nowhere = Database::Server { url: String::new(), secret_key: String::new() };
-        let mut project = Self::serve(options, driver, log, nowhere, None).await?;
+        let mut project = Self::serve(options, driver, log, nowhere, Some(folder), None).await?;
         project.database = Database::Server { url: project.url.clone(), secret_key: SECRET_KEY.into() };
-        project._folder = Some(folder);
         Ok(project)
     }
 
@@ -94,6 +121,7 @@ impl Project {
         driver: Value,
         log: PathBuf,
         database: Database,
+        folder: Option<tempfile::TempDir>,
         cluster: Option<Arc<Cluster>>,
     ) -> Result<Self> {
         let mut all = json!({
@@ -106,6 +134,10 @@ impl Project {
             "publishable_key": PUBLISHABLE_KEY,
             "secret_key": SECRET_KEY,
         });
+        if let (Some(folder), Storage::Plain | Storage::Resumable) = (&folder, options.storage) {
+            let is_resumable = options.storage == Storage::Resumable;
+            merge(&mut all, json!({ "storage": folder.path().join("storage"), "resumable": is_resumable }));
+        }
         merge(&mut all, driver);
         let running = Server::start(all.clone(), log.clone()).await?;
         // What comes next is a start on what is there already: the same port, the schema applied.
@@ -124,7 +156,7 @@ impl Project {
             server: Some(OwnServer { running: Some(running), options: all, log }),
             cluster,
             _alone: None,
-            _folder: None,
+            _folder: folder,
         })
     }
 

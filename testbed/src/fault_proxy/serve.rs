@@ -140,9 +140,13 @@ async fn fetch(request: reqwest::RequestBuilder) -> reqwest::Result<Response<Byt
     Ok(response)
 }
 
-/// The headers that mean the message, not the connection it came by.
+/// The headers that mean the message, not the connection it came by. Where it came to is told as gateways do, or the
+/// address of a resumable upload would lead past the proxy.
 fn forwardable(headers: &HeaderMap) -> HeaderMap {
     let mut passed = headers.clone();
+    if let Some(host) = headers.get(HOST) {
+        passed.insert("x-forwarded-host", host.clone());
+    }
     for name in [CONNECTION, HOST, CONTENT_LENGTH, TRANSFER_ENCODING] {
         passed.remove(name);
     }

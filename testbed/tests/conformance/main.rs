@@ -10,5 +10,7 @@ mod errors;
 mod exact;
 mod proxy;
 mod reads;
+mod resumable;
+mod storage;
 mod support;
 mod writes;

@@ -15,6 +15,7 @@ pub const C: &str = "cccccccc-0000-4000-8000-000000000000";
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
     pub body: String,
 }
 
@@ -55,8 +56,13 @@ pub struct Request<'a> {
 }
 
 pub fn request<'a>(project: &'a Project, who: As<'_>, method: Method, path: &str) -> Request<'a> {
+    request_to(project, who, method, &format!("{}/rest/v1/{path}", project.url))
+}
+
+/// A request to any address.
+pub fn request_to<'a>(project: &'a Project, who: As<'_>, method: Method, address: &str) -> Request<'a> {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let builder = client.request(method, format!("{}/rest/v1/{path}", project.url));
+    let builder = client.request(method, address);
     let builder = match who {
         As::Service => builder.header("apikey", &project.secret_key),
         As::Anon => builder.header("apikey", &project.publishable_key),
@@ -83,10 +89,16 @@ impl Request<'_> {
         self
     }
 
+    pub fn bytes(mut self, bytes: &[u8], content_type: &str) -> Self {
+        self.builder = self.builder.header("content-type", content_type).body(bytes.to_vec());
+        self
+    }
+
     pub async fn send(self) -> Answer {
         let answer = self.builder.send().await.unwrap_or_else(|e| panic!("{e:?} from {}", self.project.url));
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer { status, headers, body: answer.text().await.unwrap() }
+        let bytes = answer.bytes().await.unwrap().to_vec();
+        Answer { status, headers, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
     }
 }
 
