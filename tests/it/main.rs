@@ -17,6 +17,8 @@ mod command_line_synced;
 mod conflicts;
 mod elsewhere;
 mod fleet;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod history;
 mod kill;
 mod kit;
