@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
-use tidelock::{Config, Status, Tidelock};
-use tidelock_testbed::{ProjectOptions, Session};
+use tidelock::{Config, Document, Point, RestoreMode, RestoreRequest, Status, Tidelock};
+use tidelock_testbed::{Fault, ProjectOptions, Session, Storage};
 
-use crate::support::{Device, World};
+use crate::support::{Device, Dice, World};
 
 async fn world() -> World {
-    let tables = vec![("notes", None)];
-    World::with(ProjectOptions { kit: tables, ..ProjectOptions::default() }).await
+    world_with(Storage::Off).await
 }
+
+async fn world_with(storage: Storage) -> World {
+    World::with(ProjectOptions { kit: vec![("notes", None)], storage, ..ProjectOptions::default() }).await
+}
+
+/// What makes a device upload its backups.
+const UPLOADED: &str = "upload = \"backups\"\nencrypt = \"passphrase\"\npassphrase = \"correct horse\"";
 
 /// A device of a user's, who need not be signed in; `more` goes into `[backup]`.
 fn device_of(world: &World, name: &str, session: Option<&Session>, more: &str) -> Device {
@@ -105,8 +111,108 @@ async fn without_a_kit_or_a_user_nobody_complains_and_a_bucket_is_asked_after() 
     assert_eq!(phone.tidelock.status().publish_error, None);
     let error = phone.tidelock.backups().list_everywhere().await.unwrap_err().to_string();
     assert!(error.contains("tidelock remote sql"), "{error}");
-    let upload = "upload = \"backups\"\nencrypt = \"passphrase\"\npassphrase = \"correct horse\"";
-    let nobody = device_of(&world, "nobody", None, upload);
+    let nobody = device_of(&world, "nobody", None, UPLOADED);
     let status = told(&nobody, |status| status.publish_error.is_some()).await;
     assert!(status.publish_error.unwrap().contains("nobody is signed in"));
+}
+
+/// Names of the files in the bucket.
+async fn files(world: &World) -> String {
+    world.value("select string_agg(name, ' ' order by name) from storage.objects where bucket_id = 'backups'").await
+}
+
+#[tokio::test]
+async fn an_encrypted_backup_is_uploaded_and_a_new_device_is_made_of_it() {
+    for storage in [Storage::Resumable, Storage::Plain] {
+        let world = world_with(storage).await;
+        let session = world.project.any_user().await.unwrap();
+        let phone = device_of(&world, "phone", Some(&session), UPLOADED);
+        phone.save("notes", "n-1", r#"{"body":"secret words"}"#).await;
+        let full = back_up(&phone).await;
+        phone.save("notes", "n-2", r#"{"body":"more"}"#).await;
+        let log = back_up(&phone).await;
+        assert!(full.ends_with("-full") && log.ends_with("-log"));
+        let there = files(&world).await;
+        let own = format!("{}/phone-", session.user_id);
+        assert!(there.split(' ').all(|name| name.starts_with(&own)) && there.split(' ').count() == 2, "{there}");
+
+        let laptop = device_of(&world, "laptop", Some(&session), UPLOADED);
+        let notices = laptop.tidelock.backups().list_everywhere().await.unwrap();
+        assert!(notices.iter().all(|notice| notice.encrypted && notice.object.is_some()), "{notices:?}");
+        let file = world.folder("from-there.tidelock");
+        let fetched = laptop.tidelock.backups().fetch(None, file.clone()).await.unwrap();
+        assert_eq!(fetched.records, 2);
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(12).any(|window| window == b"secret words"), "encrypted here as well");
+        let point = Point { backup: Some(file.display().to_string()), at: None };
+        let request = RestoreRequest { point, mode: RestoreMode::Authority, dry_run: false };
+        laptop.tidelock.restore(request).await.unwrap();
+        assert_eq!(laptop.records("notes").await, phone.records("notes").await);
+
+        let stranger = device_of(&world, "stranger", Some(&world.project.any_user().await.unwrap()), UPLOADED);
+        let error = stranger.tidelock.backups().fetch(Some(full), world.folder("stolen")).await.unwrap_err();
+        assert!(error.to_string().contains("no device of this user's has a backup"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_uploaded_goes_with_the_backup_and_what_is_there_is_not_sent_again() {
+    let world = world_with(Storage::Resumable).await;
+    let session = world.project.any_user().await.unwrap();
+    let more =
+        format!("{UPLOADED}\nincremental = false\nkeep_last = 1\nkeep_hourly = 0\nkeep_daily = 0\nkeep_weekly = 0");
+    let phone = device_of(&world, "phone", Some(&session), &more);
+    phone.save("notes", "n-1", r#"{"body":"one"}"#).await;
+    back_up(&phone).await;
+    let first = files(&world).await;
+    phone.save("notes", "n-1", r#"{"body":"two"}"#).await;
+    let second = back_up(&phone).await;
+    let there = files(&world).await;
+    assert!(there.contains(&second) && !there.contains(' ') && there != first, "{there}");
+
+    // A device that was restarted asks, and sends nothing.
+    phone.tidelock.shutdown().await;
+    world.network.reset_counts();
+    let phone = device_of(&world, "phone", Some(&session), &more);
+    told(&phone, |status| status.backups_published_at.is_some()).await;
+    let sent = world.network.requests();
+    assert!(!sent.is_empty() && sent.iter().all(|(method, _)| method == "GET"), "{sent:?}");
+}
+
+/// Documents that hardly compress, so many that a backup of them is of several parts.
+async fn fill(device: &Device) {
+    let mut dice = Dice::of_seed(7);
+    for page in 0..8 {
+        let documents = (0..1_000).map(|number| {
+            let noise: String = (0..2_000).map(|_| char::from(b'a' + u8::try_from(dice.below(26)).unwrap())).collect();
+            (format!("n-{page}-{number}"), Document::parse(&format!(r#"{{"body":"{noise}"}}"#)).unwrap())
+        });
+        device.tidelock.bulk_save("notes", documents.collect()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_goes_on_where_it_was_also_after_a_restart() {
+    let world = world_with(Storage::Resumable).await;
+    let session = world.project.any_user().await.unwrap();
+    let phone = device_of(&world, "phone", Some(&session), UPLOADED);
+    fill(&phone).await;
+    told(&phone, |status| status.backups_published_at.is_some()).await;
+    // The first part arrives and its answer is lost; then the device is gone.
+    world.network.reset_counts();
+    world.network.next_for("PATCH", "/storage/v1/upload", Fault::LoseResponse);
+    phone.tidelock.backup().await.unwrap();
+    told(&phone, |status| status.publish_error.is_some()).await;
+    phone.tidelock.shutdown().await;
+    let begun =
+        world.network.requests().iter().filter(|(method, path)| method == "POST" && path.contains("upload")).count();
+    let phone = device_of(&world, "phone", Some(&session), UPLOADED);
+    told(&phone, |status| status.backups_published_at.is_some()).await;
+    let requests = world.network.requests();
+    let count =
+        |method: &str| requests.iter().filter(|(m, path)| m == method && path.contains("upload/resumable")).count();
+    assert_eq!((begun, count("POST")), (1, 1), "it was begun once: {requests:?}");
+    assert!(count("HEAD") >= 1 && count("PATCH") >= 2, "{requests:?}");
+    let fetched = phone.tidelock.backups().fetch(None, world.folder("fetched.tidelock")).await.unwrap();
+    assert_eq!(fetched.records, 8_000);
 }

@@ -60,10 +60,10 @@ async fn upload_whole(account: &Account, bucket: &str, name: &str, file: &Path) 
     }
 }
 
-/// A name that is taken was taken by an upload whose answer was lost.
+/// A name that is taken was taken by an upload whose answer was lost. Only the words tell: the status is 400 with a number
+/// in the body, or 409, which also means that a part was sent twice.
 fn is_there(fault: Fault) -> Result<(), Fault> {
-    let is_duplicate = fault.status == Some(409) || fault.message.contains("already exists");
-    if is_duplicate { Ok(()) } else { Err(fault) }
+    if fault.message.contains("already exists") { Ok(()) } else { Err(fault) }
 }
 
 /// Writes a file of a bucket's to a new file here. Whether it is what was uploaded is for whoever reads it to check.

@@ -59,13 +59,17 @@ pub(super) async fn upload(
         Some(resumed) => resumed,
         None => (begin(account, bucket, name, length, &note).await?, 0),
     };
-    while offset < length {
+    // Where all of it is there already, an empty part makes sure that it was made a file of.
+    loop {
         let part = read(file, offset, UPLOAD_PART_BYTES).await?;
         let request = tus(account.request(Method::PATCH, &path(&upload)))
             .header(header::CONTENT_TYPE, "application/offset+octet-stream")
             .header(OFFSET, offset)
             .body(part);
         let moved = offset_of(&account.answered(request).await?)?;
+        if moved >= length {
+            break;
+        }
         if moved <= offset {
             return Err(Fault::new(FaultKind::Transient, "the upload does not move").into());
         }
