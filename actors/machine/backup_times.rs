@@ -79,7 +79,7 @@ impl BackupTimes {
             Input::Configured(times) => self.configure(times, now),
             Input::Restarted => self.running = None,
         }
-        let (due, task) = self.next()?;
+        let (due, task) = self.deadline()?;
         if due > now {
             return None;
         }
@@ -89,10 +89,6 @@ impl BackupTimes {
 
     /// When there is something to do, and what; nothing while something is at work.
     pub fn deadline(&self) -> Option<(Instant, Task)> {
-        self.next()
-    }
-
-    fn next(&self) -> Option<(Instant, Task)> {
         if self.running.is_some() || !self.times.enabled {
             return None;
         }
