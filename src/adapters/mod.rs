@@ -3,5 +3,6 @@
 pub mod archive;
 pub mod clock;
 pub mod nowhere;
+mod room;
 pub mod sqlite;
 pub mod supabase;

@@ -1,6 +1,6 @@
 //! The way back: a chain of backups becomes a database again, at the moment that is wanted, and is looked at closely.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use super::faults::{damaged, io};
 use super::manifest::{Kind, Manifest};
 use super::{FileArchive, container, scratch};
 use crate::adapters::sqlite::{self, Contents, Replay};
-use crate::private::{private, private_directory, sync_directory};
+use crate::private::{new_private_file, private_directory, sync_directory};
 
 /// What to restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,19 +38,19 @@ pub(crate) struct Rebuilt {
 }
 
 impl FileArchive {
-    /// Puts the database at a point together in a new file.
-    pub(crate) fn rebuild(&self, point: &Point, to: &Path) -> Result<Rebuilt, ArchiveError> {
-        let (chain, until) = self.chain_of(point)?;
-        rebuild(&chain, &self.options().keys, until, to)
+    /// Puts the database at a point together in a file that goes when nobody holds it any more.
+    pub(crate) fn rebuild_beside(&self, point: &Point) -> Result<(TempPath, Rebuilt), ArchiveError> {
+        let (copy, rebuilt) = self.rebuild_in(&self.options().directory, point)?;
+        sqlite::check_pages(&copy)?;
+        Ok((copy, rebuilt))
     }
 
-    /// The same in a file that goes when nobody holds it any more.
-    pub(crate) fn rebuild_beside(&self, point: &Point) -> Result<(TempPath, Rebuilt), ArchiveError> {
-        let directory = self.options().directory;
-        private_directory(&directory).map_err(io)?;
-        let copy = scratch(&directory)?;
-        let rebuilt = self.rebuild(point, &copy)?;
-        sqlite::check_pages(&copy)?;
+    /// The same in a folder, made if it is not there, and not yet looked at.
+    fn rebuild_in(&self, folder: &Path, point: &Point) -> Result<(TempPath, Rebuilt), ArchiveError> {
+        private_directory(folder).map_err(io)?;
+        let copy = scratch(folder)?;
+        let (chain, until) = self.chain_of(point)?;
+        let rebuilt = rebuild(&chain, &self.options().keys, until, &copy)?;
         Ok((copy, rebuilt))
     }
 
@@ -69,16 +69,15 @@ impl FileArchive {
                 None => return Err(ArchiveError::Unknown("there is no backup yet".to_owned())),
             },
         };
-        let until = point.at.map(|moment| Stamp((moment.as_millisecond() << 16) | 0xffff));
+        let until = point.at.map(|moment| Stamp::end_of(moment.as_millisecond()));
         Ok((catalogue.chain(entry)?.into_iter().map(|entry| entry.path.clone()).collect(), until))
     }
 
     /// Restores a backup into a file beside and checks every byte, page and promise of it.
     pub(crate) fn verify(&self, name: &str) -> Result<String, ArchiveError> {
         let directory = self.options().directory;
-        private_directory(&directory).map_err(io)?;
-        let to = scratch(&directory)?;
-        let tried = self.rebuild(&Point { backup: Some(name.to_owned()), at: None }, &to).and_then(|rebuilt| {
+        let point = Point { backup: Some(name.to_owned()), at: None };
+        let tried = self.rebuild_in(&directory, &point).and_then(|(to, rebuilt)| {
             let verified = sqlite::check(&to)?;
             match verified.healthy {
                 true => Ok(rebuilt.manifest),
@@ -105,9 +104,7 @@ impl FileArchive {
                 format!("there is a store in {folder} already, or what is left of one ({left}); name another folder");
             return Err(ArchiveError::Invalid(words));
         }
-        private_directory(folder).map_err(io)?;
-        let copy = scratch(folder)?;
-        let rebuilt = self.rebuild(point, &copy)?;
+        let (copy, rebuilt) = self.rebuild_in(folder, point)?;
         sqlite::check_pages(&copy)?;
         sqlite::uproot(&copy)?;
         File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
@@ -121,10 +118,7 @@ impl FileArchive {
         if to.exists() {
             return Err(ArchiveError::Invalid(format!("{} exists already; name another file", to.display())));
         }
-        let directory = self.options().directory;
-        private_directory(&directory).map_err(io)?;
-        let copy = scratch(&directory)?;
-        let Rebuilt { contents, .. } = self.rebuild(point, &copy)?;
+        let (copy, Rebuilt { contents, .. }) = self.rebuild_in(&self.options().directory, point)?;
         let began = Timestamp::now();
         let payload =
             |sink: &mut dyn std::io::Write| std::io::copy(&mut File::open(&copy).map_err(io)?, sink).map_err(io);
@@ -172,7 +166,7 @@ fn rebuild(chain: &[PathBuf], keys: &Keys, until: Option<Stamp>, to: &Path) -> R
 
 fn pour_out(backup: &mut container::Backup, keys: &Keys, to: &Path, path: &Path) -> Result<(), ArchiveError> {
     let expected = backup.manifest.plain_bytes;
-    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(to).map_err(io)?;
+    let mut file = new_private_file(to).map_err(io)?;
     let poured = std::io::copy(&mut backup.payload(keys)?, &mut file).map_err(io)?;
     (poured == expected).then_some(()).ok_or_else(|| damaged(path, "it holds less than it says"))
 }

@@ -1,6 +1,6 @@
 //! Copies of the database as a file: taken while it is written, looked at, and carried on to a later moment.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use super::spool::Section;
 use super::verify::{self, found_damaged};
 use super::wal::{LogPosition, ends_of_commits, log_of};
 use super::writer::file;
-use crate::private::private;
+use crate::private::new_private_file;
 
 /// What is in a copy.
 #[derive(Debug, Clone, PartialEq)]
@@ -252,7 +252,7 @@ impl Replay {
 }
 
 fn new_log(database: &Path) -> std::io::Result<File> {
-    private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(log_of(database))
+    new_private_file(&log_of(database))
 }
 
 fn read_all(mut log: &File) -> Result<Vec<u8>, Failure> {
@@ -435,7 +435,7 @@ mod tests {
             torn.extend_from_slice(&(rest.len() as u64).to_le_bytes());
             torn.extend_from_slice(rest);
             torn.truncate(cut_off);
-            OpenOptions::new().append(true).open(&part).unwrap().write_all(&torn).unwrap();
+            File::options().append(true).open(&part).unwrap().write_all(&torn).unwrap();
             let (store, reads) = super::super::open(super::super::world::options(held.path())).unwrap();
             kept.world = World { store, reads, directory: held, now_ms };
             kept.write(50, &mut chance);
