@@ -223,7 +223,8 @@ impl Mover {
         if !self.spool.exists() {
             return;
         }
-        let resumed = readers(&self.database).and_then(|readers| Keeper::resume(&self.database, &self.spool, readers));
+        let resumed = readers(&self.database)
+            .and_then(|readers| Keeper::resume(&self.database, &self.spool, readers, &self.connection));
         match resumed {
             Ok(keeper) => self.keep(keeper),
             Err(error) => self.give_up(&error),

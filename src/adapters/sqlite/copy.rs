@@ -494,6 +494,25 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_lost_something_in_its_middle_is_not_gone_on_with() {
+        let mut kept = Kept::new();
+        (0..3).for_each(|n| assert!(kept.world.save(&format!("notes/{n}"), "{}")));
+        kept.cut();
+        let directory = kept.world.directory.path().to_owned();
+        let World { store, reads, directory: held, now_ms: _ } = kept.world;
+        drop((store, reads));
+        let log = log_of(&file(&directory));
+        let mut bytes = std::fs::read(&log).unwrap();
+        let ends = ends_of_commits(&log).unwrap();
+        // Its last frame is as it was.
+        bytes[ends[ends.len() - 2] as usize - 1] ^= 1;
+        std::fs::write(&log, bytes).unwrap();
+        let (store, _reads) = super::super::open(super::super::world::options(&directory)).unwrap();
+        assert!(store.log().cut().is_none(), "the last commits are lost, and what follows has their place");
+        drop(held);
+    }
+
+    #[test]
     fn fields_that_are_discovered_before_the_copy_hinder_no_moment_after_it() {
         for seed in 0..4 {
             let mut world = World::new();

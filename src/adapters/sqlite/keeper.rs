@@ -96,12 +96,17 @@ impl Keeper {
     }
 
     /// Goes on where an earlier keeper ended, if the log is still the same one.
-    pub(super) fn resume(database: &Path, directory: &Path, connections: [Connection; 2]) -> Result<Self, KeepError> {
+    pub(super) fn resume(
+        database: &Path,
+        directory: &Path,
+        connections: [Connection; 2],
+        counter: &Connection,
+    ) -> Result<Self, KeepError> {
         let interrupted = |why: &str| KeepError::Interrupted(why.to_owned());
         let pins = Pins::new(connections)?;
         let known = spool::end_of(directory)?.ok_or_else(|| interrupted("nothing says where it ended"))?;
         let mut reader = LogReader::new(log_of(database));
-        if !reader.skip_to(known)? {
+        if !reader.go_to(known, counted(counter)?.unwrap_or(0))? {
             return Err(interrupted("the log has begun anew since, and nobody has copied what was in it"));
         }
         Ok(Self { pins, reader, spool: Spool::resume(directory)? })

@@ -19,8 +19,6 @@ const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
 const PAGE_BYTES_MAX: u32 = 65_536;
 /// Frames that are asked of the file at once.
 const FRAMES_AT_ONCE: usize = 64;
-/// What is held at once of that which is only passed.
-const SKIP_BYTES: u64 = 1024 * 1024;
 
 /// Which log: its two salts. A log that begins anew has others.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +99,16 @@ impl Header {
         LogPosition { salts: self.salts, offset: HEADER_BYTES + frames * self.frame_bytes as u64 }
     }
 
+    /// How many frames lie before a place.
+    fn frames(&self, offset: u64) -> u64 {
+        offset.saturating_sub(HEADER_BYTES) / self.frame_bytes as u64
+    }
+
+    /// Whether a frame carries the salts of this log.
+    fn owns(&self, frame: &[u8]) -> bool {
+        frame[8..16] == self.salts.0
+    }
+
     /// What a log begins with, and its bytes.
     fn read(file: &mut File) -> std::io::Result<Option<(Self, [u8; HEADER_BYTES as usize])>> {
         let mut bytes = [0; HEADER_BYTES as usize];
@@ -161,13 +169,26 @@ impl LogReader {
         let (Some(header), Some(mut file)) = (self.header, open(&self.path)?) else { return Ok(self.offset == 0) };
         let mut frame = [0; FRAME_HEADER_BYTES];
         file.seek(SeekFrom::Start(self.offset.saturating_sub(header.frame_bytes as u64)))?;
-        Ok(fill(&mut file, &mut frame)? && self.sum == Sum(number(&frame, 16), number(&frame, 20)))
+        Ok(fill(&mut file, &mut frame)? && self.sum == told_sum(&frame))
     }
 
-    /// Passes what lies before a place; `false` where the log is another one or does not reach so far.
-    pub(super) fn skip_to(&mut self, place: LogPosition) -> std::io::Result<bool> {
-        while self.look(place, SKIP_BYTES)?.is_some() {}
-        Ok(self.position() == Some(place))
+    /// Goes on at a place behind a commit, without reading what lies before: SQLite has checked that, as far as it counts.
+    /// `false` where the log is another one or is not counted so far.
+    pub(super) fn go_to(&mut self, place: LogPosition, counted: u64) -> std::io::Result<bool> {
+        let Some(mut file) = open(&self.path)? else { return Ok(false) };
+        let is_of = |header: &Header| header.after(header.frames(place.offset)) == place;
+        let Some((header, _)) = Header::read(&mut file)?.filter(|(header, _)| is_of(header)) else { return Ok(false) };
+        let frames = header.frames(place.offset);
+        if frames == 0 || frames > counted {
+            return Ok(false);
+        }
+        let mut frame = [0; FRAME_HEADER_BYTES];
+        file.seek(SeekFrom::Start(header.after(frames - 1).offset))?;
+        if !fill(&mut file, &mut frame)? || !commits(&frame) || !header.owns(&frame) {
+            return Ok(false);
+        }
+        (self.header, self.offset, self.sum) = (Some(header), place.offset, told_sum(&frame));
+        Ok(true)
     }
 
     /// Reads what was committed since the last look, up to a place and some `most` bytes of it. A log that has begun anew
@@ -219,17 +240,21 @@ impl Frames {
         if !fill(&mut self.source, &mut self.frame)? {
             return Ok(None);
         }
-        let is_of_this_log = self.frame[8..16] == self.header.salts.0;
         let (head, page) = self.frame.split_at(FRAME_HEADER_BYTES);
-        let (is_big_endian, said) = (self.header.is_big_endian, Sum(number(head, 16), number(head, 20)));
+        let is_big_endian = self.header.is_big_endian;
         self.sum = self.sum.over(&head[..8], is_big_endian).over(page, is_big_endian);
-        Ok((is_of_this_log && self.sum == said).then_some(self.frame.as_slice()))
+        Ok((self.header.owns(head) && self.sum == told_sum(head)).then_some(self.frame.as_slice()))
     }
 }
 
 /// Whether a frame ends a commit.
 fn commits(frame: &[u8]) -> bool {
     number(frame, 4) > 0
+}
+
+/// The checksum over everything until the end of a frame, as the frame tells it.
+fn told_sum(frame: &[u8]) -> Sum {
+    Sum(number(frame, 16), number(frame, 20))
 }
 
 fn open(path: &Path) -> std::io::Result<Option<File>> {
