@@ -2,13 +2,14 @@
 //! is the archive's. Its decisions are in `machine::backup_times` and `machine::retention`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::watch;
 
 use crate::backups::{ArchiveError, ArchiveState, PublishError, Reason, Taken};
 use crate::deferred::Deferred;
+use crate::instant::now;
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::backup_times::{BackupTimes, Input, Task, Times};
 use crate::ports::{Archive, Clock, Ports, Publisher};
@@ -160,11 +161,6 @@ impl BackupTimer {
             self.wake_up = Some(context.run_later(pause, |timer, context| timer.step(Input::Woken, context)));
         }
     }
-}
-
-/// The runtime's clock, so that tests may stop it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl Actor for BackupTimer {

@@ -15,6 +15,7 @@ pub mod conflict;
 pub mod deferred;
 pub mod document;
 mod fault;
+mod instant;
 pub mod limits;
 pub mod machine;
 pub mod model;

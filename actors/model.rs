@@ -45,6 +45,11 @@ impl Stamp {
     pub fn millis(self) -> i64 {
         self.0 >> 16
     }
+
+    /// The last stamp of a millisecond since 1970; of one that no stamp can tell, of the nearest.
+    pub fn end_of(millis: i64) -> Self {
+        Self((millis.clamp(0, i64::MAX >> 16) << 16) | 0xffff)
+    }
 }
 
 /// Which way a collection's changes travel.

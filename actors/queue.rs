@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::prelude::*;
 use futures::FutureExt;
 use tokio::sync::watch;
 
+use crate::instant::now;
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::flights::Flights;
 use crate::machine::outbox::{Outbox, Patience, Reading, cancelled, settlement};
@@ -228,11 +228,6 @@ async fn record(storage: &Peer<Storage>, settlements: Vec<Settlement>) -> Result
         Written::Settled { parked, .. } => Ok(parked),
         other => Err(unexpected(&other)),
     }
-}
-
-/// The runtime's clock, so that tests may stop it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 fn unexpected(answer: &Written) -> QueueError {

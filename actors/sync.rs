@@ -9,6 +9,7 @@ use actix::prelude::*;
 use tokio::sync::watch;
 
 use crate::deferred::Deferred;
+use crate::instant::now;
 use crate::limits::{ACTOR_MAILBOX, TRUSTED_COUNTS};
 use crate::machine::audit::Scope;
 use crate::machine::schedule::{Input, Schedule, State, Task};
@@ -263,11 +264,6 @@ impl SyncScheduler {
         let pause = until_due.map_or(stall_check, |due| due.min(stall_check)).max(Duration::from_millis(1));
         self.wake_up = Some(context.run_later(pause, |sync, context| sync.step(Input::Woken, context)));
     }
-}
-
-/// The runtime's clock, so that tests may stop it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl Actor for SyncScheduler {

@@ -1,6 +1,6 @@
 //! Files and folders that only their owner may read, from their first byte.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::path::Path;
 
 /// Makes a file that these options create its owner's alone.
@@ -8,6 +8,11 @@ pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
+}
+
+/// An empty file that is its owner's alone, in place of what was there.
+pub(crate) fn new_private_file(path: &Path) -> std::io::Result<File> {
+    private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(path)
 }
 
 /// Makes a folder, and those that it lies in, where there is none.
@@ -22,7 +27,7 @@ pub(crate) fn private_directory(directory: &Path) -> std::io::Result<()> {
 /// Makes the names in a folder durable.
 pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
-    std::fs::File::open(directory)?.sync_all()?;
+    File::open(directory)?.sync_all()?;
     #[cfg(not(unix))]
     let _ = directory;
     Ok(())

@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::made::Made;
 use super::relations::Relations;
+use super::since::Since;
 use crate::document::Document;
 use crate::model::{Action, Operation, RecordId, Sequence};
 
@@ -74,10 +75,9 @@ pub fn coalesce(operations: Vec<Operation>, relations: &Relations, may_have_been
 }
 
 /// Operations that become one.
-struct Group<'a> {
+struct Group {
     /// The first of them.
     since: Sequence,
-    id: &'a RecordId,
     /// What they come to.
     net: Option<Action>,
 }
@@ -85,7 +85,8 @@ struct Group<'a> {
 /// For each operation the number of the group that it goes into; groups are numbered by their first operations.
 fn groups(operations: &[Operation], relations: &Relations, may_have_been_sent: bool) -> Vec<usize> {
     let has_deletions = operations.iter().any(|operation| operation.action == Action::Delete);
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
+    let mut came = Since::default();
     // Looked up only: their order is no matter.
     let mut newest_of: HashMap<&RecordId, usize> = HashMap::new();
     // The last operation that sets a text, which may be the key of a record.
@@ -97,12 +98,18 @@ fn groups(operations: &[Operation], relations: &Relations, may_have_been_sent: b
             let is_made_again = matches!(groups[*at].net, Some(Action::Delete) | None) && *action != Action::Delete;
             let is_named_since =
                 *action == Action::Delete && named_at.get(&*id.key).is_some_and(|named| *named > groups[*at].since);
-            !is_made_again && !is_named_since && !is_kept_back(operation, &groups[at + 1..], relations)
+            !is_made_again && !is_named_since && !came.keeps_back(operation, *at, relations)
         };
         let group = newest_of.get(id).copied().filter(may_join).unwrap_or(groups.len());
         match groups.get_mut(group) {
-            Some(earlier) => earlier.net = together(earlier.net, *action, may_have_been_sent),
-            None => groups.push(Group { since: *sequence, id, net: Some(*action) }),
+            Some(earlier) => {
+                earlier.net = together(earlier.net, *action, may_have_been_sent);
+                came.change(group, id, earlier.net, relations);
+            }
+            None => {
+                groups.push(Group { since: *sequence, net: Some(*action) });
+                came.open(group, id, Some(*action), relations);
+            }
         }
         newest_of.insert(id, group);
         if has_deletions {
@@ -113,25 +120,8 @@ fn groups(operations: &[Operation], relations: &Relations, may_have_been_sent: b
     numbers
 }
 
-/// Whether an operation has to stay behind one of those that came before it.
-fn is_kept_back(operation: &Operation, since: &[Group<'_>], relations: &Relations) -> bool {
-    let Operation { id, action, patch, .. } = operation;
-    let fields = patch.fields();
-    // What cancels out now is a deletion when it is sent again.
-    since.iter().any(|Group { id: other, net, .. }| match (action, net.unwrap_or(Action::Delete)) {
-        (Action::Delete, _) => {
-            relations.has_descendants(&id.collection) && relations.related(&other.collection, &id.collection)
-        }
-        (Action::Create | Action::Update, Action::Update) => false,
-        (Action::Create | Action::Update, Action::Delete) => relations.has_descendants(&other.collection),
-        (Action::Create | Action::Update, Action::Create) => {
-            !relations.refers(&id.collection, &other.collection) && fields.strings().any(|text| *text == *other.key)
-        }
-    })
-}
-
 /// What two operations of a record, one after the other, ask of the server.
-fn together(earlier: Option<Action>, later: Action, may_have_been_sent: bool) -> Option<Action> {
+pub(super) fn together(earlier: Option<Action>, later: Action, may_have_been_sent: bool) -> Option<Action> {
     use Action::{Create, Delete, Update};
     match (earlier, later) {
         (Some(Create), Delete) if may_have_been_sent => Some(Delete),
@@ -367,7 +357,7 @@ pub(super) mod tests {
         }
     }
 
-    fn drawn(chance: &mut Chance, sequence: Sequence) -> Operation {
+    pub(in crate::machine) fn drawn(chance: &mut Chance, sequence: Sequence) -> Operation {
         let mut below = |limit: usize| (chance.fraction() * limit as f64) as usize;
         let collections = ["projects", "tasks", "steps"];
         let (level, key) = (below(3), below(3));

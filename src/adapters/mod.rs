@@ -4,5 +4,6 @@ pub mod archive;
 pub mod clock;
 pub mod nowhere;
 pub mod publisher;
+mod room;
 pub mod sqlite;
 pub mod supabase;

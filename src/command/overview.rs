@@ -24,8 +24,10 @@ fn status_words(status: &Status) -> String {
         ("parked", status.parked.to_string()),
         ("conflicts", status.conflicts.to_string()),
         ("last synced", time(&status.last_synced_at)),
+        ("last backup", time(&status.last_backup_at)),
     ];
     lines.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
+    lines.extend(status.backup_error.iter().map(|error| ("backup error", error.clone())));
     if status.storage.state != Fullness::Ok {
         lines.push(("storage", taken(status.storage)));
     }
@@ -92,4 +94,26 @@ pub async fn verify(access: &Access, output: Output) -> Result<(), Failure> {
         },
     )?;
     if verified.healthy { Ok(()) } else { Err(Failure::silent(FAILED)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_in_words_tells_of_backups_what_the_json_does() {
+        let mut status: Status = serde_json::from_value(serde_json::json!({
+            "phase": "idle", "online": true, "syncing": false, "pending": 0, "parked": 0, "conflicts": 0, "mode": "plain",
+            "storage": { "bytes": 0, "quota_bytes": null, "state": "ok" }, "collections": {}, "parts": {},
+        }))
+        .unwrap();
+        let words = status_words(&status);
+        assert!(words.contains("last backup") && !words.contains("backup error"), "{words}");
+        status.last_backup_at = Some("2026-11-23T12:00:00Z".parse().unwrap());
+        status.backup_error = Some("the disk is full".to_owned());
+        let words = status_words(&status);
+        let told = |line: &&str| line.contains("2026-11-23T12:00:00Z") || line.contains("the disk is full");
+        let lines: Vec<&str> = words.lines().filter(told).collect();
+        assert!(lines[0].starts_with("last backup") && lines[1].starts_with("backup error"), "{words}");
+    }
 }

@@ -190,9 +190,9 @@ impl Tidelock {
     /// open, what is replaced goes to the history; the store as it was is backed up before.
     ///
     /// With [`RestoreMode::Merge`] records that only the backup has are added, and where both have one its collection's
-    /// strategy decides. With [`RestoreMode::Authority`] what the backup has becomes new local changes, and so wins everywhere once they are
-    /// sent. With [`RestoreMode::Replica`] only collections that never leave the device are taken from the backup, and all
-    /// others are held against the server and put right.
+    /// strategy decides. With [`RestoreMode::Authority`] what the backup has becomes new local changes, and so wins
+    /// everywhere once they are sent. With [`RestoreMode::Replica`] only collections that never leave the device are taken
+    /// from the backup, and all others are held against the server and put right.
     pub async fn restore(&self, request: RestoreRequest) -> Result<RestoreReport, Error> {
         let RestoreRequest { point, mode, dry_run } = request;
         if let Some(at) = point.at

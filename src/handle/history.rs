@@ -162,9 +162,10 @@ impl Tidelock {
             RollbackTarget::Version { collection, key, version } => {
                 writes::RollbackTarget::Version { id: self.writable(&collection, &key)?, version }
             }
-            RollbackTarget::Record { collection, key, to } => {
-                writes::RollbackTarget::Record { id: self.writable(&collection, &key)?, at: end_of(to) }
-            }
+            RollbackTarget::Record { collection, key, to } => writes::RollbackTarget::Record {
+                id: self.writable(&collection, &key)?,
+                at: Stamp::end_of(to.as_millisecond()),
+            },
             RollbackTarget::Round { number, collections, force } => {
                 writes::RollbackTarget::Round { number, collections: self.writable_all(&collections)?, force }
             }
@@ -172,7 +173,10 @@ impl Tidelock {
                 if names.is_empty() {
                     return Err(Error::Invalid("name the collections that are to be rolled back".to_owned()));
                 }
-                writes::RollbackTarget::Collections { names: self.writable_all(&names)?, at: end_of(to) }
+                writes::RollbackTarget::Collections {
+                    names: self.writable_all(&names)?,
+                    at: Stamp::end_of(to.as_millisecond()),
+                }
             }
         })
     }
@@ -180,11 +184,6 @@ impl Tidelock {
     fn writable_all(&self, names: &[String]) -> Result<Vec<Arc<str>>, Error> {
         names.iter().map(|name| Ok(self.writable(name, "")?.collection)).collect()
     }
-}
-
-/// The last stamp of a millisecond.
-fn end_of(moment: Timestamp) -> Stamp {
-    Stamp((moment.as_millisecond().clamp(0, i64::MAX >> 16) << 16) | 0xffff)
 }
 
 /// What it did, in the handle's words.

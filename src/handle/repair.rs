@@ -18,7 +18,7 @@ use crate::adapters::archive::{FileArchive, Point};
 use crate::adapters::sqlite::{self, Found, OpenError, Quota, Salvaged, SqliteReads, SqliteStore};
 use crate::config::Config;
 use crate::error::Error;
-use crate::private::{private, private_directory, sync_directory};
+use crate::private::{new_private_file, private, private_directory, sync_directory};
 
 /// The folder of damaged files, each in a folder of its own.
 const ASIDE: &str = "damaged";
@@ -120,7 +120,7 @@ impl Begun {
 }
 
 fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(path)?;
+    let mut file = new_private_file(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

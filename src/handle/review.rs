@@ -51,8 +51,8 @@ impl Tidelock {
         Ok(self.inner.parts.resolver.ask(Undo { conflict }).await??)
     }
 
-    /// Checks the store against itself. What is found is looked at again when the store is next opened, and repaired then
-    /// where the configuration wants that.
+    /// Checks the store against itself. Only damage of the file is looked into again by itself when the store is next
+    /// opened, and repaired then where the configuration wants that; for what else is at odds there is [`Self::suspect`].
     pub async fn verify_integrity(&self) -> Result<Verified, Error> {
         Ok(self.inner.reads.verify().await?)
     }

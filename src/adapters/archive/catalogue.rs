@@ -1,7 +1,6 @@
 //! Which backups there are: their files in one folder, each with its manifest, and which of them have been tried.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tidelock_actors::model::Stamp;
 use super::container::{self, UNFINISHED};
 use super::faults::{damaged, io};
 use super::manifest::{Kind, Manifest};
-use crate::private::private;
+use crate::private::new_private_file;
 
 /// How the names of backups end.
 pub(super) const EXTENSION: &str = "tidelock";
@@ -52,6 +51,9 @@ pub(super) struct Catalogue {
     pub entries: Vec<Entry>,
     /// What cannot be read, each with its fault.
     pub damaged: Vec<(PathBuf, ArchiveError)>,
+    /// Where each of them stands, by its name and by its digest.
+    by_id: BTreeMap<String, usize>,
+    by_digest: BTreeMap<String, usize>,
 }
 
 impl Catalogue {
@@ -68,6 +70,12 @@ impl Catalogue {
         }
         let now = Timestamp::now();
         catalogue.entries.sort_by_key(|entry| (entry.is_dated(now), entry.manifest.timestamp));
+        let by = |name: fn(&Manifest) -> &String| {
+            // The last one put in stays: of two copies the first.
+            let places = catalogue.entries.iter().enumerate().rev();
+            places.map(|(at, entry)| (name(&entry.manifest).clone(), at)).collect()
+        };
+        (catalogue.by_id, catalogue.by_digest) = (by(|manifest| &manifest.id), by(|manifest| &manifest.digest));
         Ok(catalogue)
     }
 
@@ -83,8 +91,8 @@ impl Catalogue {
 
     /// One by its name.
     pub(super) fn find(&self, id: &str) -> Result<&Entry, ArchiveError> {
-        if let Some(entry) = self.entries.iter().find(|entry| entry.manifest.id == id) {
-            return Ok(entry);
+        if let Some(at) = self.by_id.get(id) {
+            return Ok(&self.entries[*at]);
         }
         let is_named = |path: &Path| path.file_stem().is_some_and(|stem| stem == id);
         match self.damaged.iter().find(|(path, _)| is_named(path)) {
@@ -95,14 +103,12 @@ impl Catalogue {
 
     /// The backups that it takes to restore one: the full one first, then what continues it.
     pub(super) fn chain(&self, entry: &Entry) -> Result<Vec<&Entry>, ArchiveError> {
-        let by_digest: BTreeMap<&str, &Entry> =
-            self.entries.iter().map(|entry| (entry.manifest.digest.as_str(), entry)).collect();
         let Manifest { id, .. } = &entry.manifest;
         let mut chain = vec![self.find(id)?];
         while let Some(after) = chain.last().and_then(|last| last.manifest.after.as_deref()) {
-            let before = by_digest.get(after).filter(|_| chain.len() <= self.entries.len());
+            let before = self.by_digest.get(after).filter(|_| chain.len() <= self.entries.len());
             let missing = || damaged(&entry.path, "it continues a backup that is not there any more");
-            chain.push(before.ok_or_else(missing)?);
+            chain.push(&self.entries[*before.ok_or_else(missing)?]);
         }
         chain.reverse();
         match chain[0].manifest.kind {
@@ -153,8 +159,7 @@ pub(super) fn note(directory: &Path, digest: &str, good: bool, catalogue: &Catal
     tried.retain(|known, _| catalogue.entries.iter().any(|entry| entry.manifest.digest == *known));
     let unfinished = directory.join(format!("{UNFINISHED}{TRIED}"));
     let text = serde_json::to_vec(&tried).unwrap_or_default();
-    let written = private(OpenOptions::new().write(true).create(true).truncate(true))
-        .open(&unfinished)
+    let written = new_private_file(&unfinished)
         .and_then(|mut file| file.write_all(&text))
         .and_then(|()| std::fs::rename(&unfinished, directory.join(TRIED)));
     written.map_err(io)

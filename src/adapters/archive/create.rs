@@ -14,11 +14,10 @@ use super::catalogue::{self, Catalogue, EXTENSION, Entry};
 use super::faults::io;
 use super::manifest::{FORMAT, Kind, Manifest};
 use super::{ArchiveOptions, FileArchive, container, scratch};
+use crate::adapters::room::lack_of;
 use crate::adapters::sqlite::{self, Contents, Cut, LogPosition};
 use crate::private::private_directory;
 
-/// What is left free on the disk, whatever a backup needs.
-const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 /// What a chain may grow to beyond its full backup's size before another full one begins the next.
 const CHAIN_BYTES: u64 = 64 * 1024 * 1024;
 /// Backups in a chain: each of them is read to restore the last.
@@ -31,6 +30,7 @@ impl FileArchive {
         private_directory(&options.directory).map_err(io)?;
         catalogue::sweep(&options.directory)?;
         let known = Catalogue::read(&options.directory)?;
+        self.inner.quota.count_backups(known.bytes());
         let now = sqlite::contents_of(&options.store)?;
         let is_same = |entry: &Entry| {
             let Manifest { client_id, stamp, counts, .. } = &entry.manifest;
@@ -51,9 +51,12 @@ impl FileArchive {
         let taken = match continued {
             Some(taken) if !is_due(&options, &known) => taken,
             // The log of the old chain reaches to where the new one begins.
-            Some(_) | None => self.write_full(&options, reason)?,
+            continued => {
+                let held = known.bytes() + continued.map_or(0, |taken| taken.bytes);
+                self.write_full(&options, reason, held)?
+            }
         };
-        prune(&options, options.keep)?;
+        self.inner.quota.count_backups(prune(&options)?);
         Ok(Some(taken))
     }
 
@@ -70,13 +73,14 @@ impl FileArchive {
         Some((newest, sqlite::joined(cut, ended)?))
     }
 
-    fn write_full(&self, options: &ArchiveOptions, reason: Reason) -> Result<Taken, ArchiveError> {
+    /// Beside backups that take so many bytes.
+    fn write_full(&self, options: &ArchiveOptions, reason: Reason, held: u64) -> Result<Taken, ArchiveError> {
         let began = Timestamp::now();
         let database = sqlite::database(&options.store);
         let size = database.metadata().map_err(io)?.len();
         // The copy, and what zstd makes of it: rarely more than half.
-        make_room(options, size + size / 2)?;
-        self.make_room_within_quota(options, size / 2)?;
+        let held = make_room(options, size + size / 2)?.unwrap_or(held);
+        self.make_room_within_quota(options, size / 2, held)?;
         let log = self.begin_log(options);
         let copy = scratch(&options.directory)?;
         let contents = sqlite::copy(&database, &copy)?;
@@ -89,14 +93,13 @@ impl FileArchive {
 
     /// Makes sure that a backup of so many bytes fits into the quota: first what need not be kept goes, then it is
     /// refused. What continues a backup only moves there from the kept log, so nobody asks for it.
-    fn make_room_within_quota(&self, options: &ArchiveOptions, bytes: u64) -> Result<(), ArchiveError> {
+    fn make_room_within_quota(&self, options: &ArchiveOptions, bytes: u64, held: u64) -> Result<(), ArchiveError> {
         let quota = &self.inner.quota;
-        self.count()?;
+        quota.count_backups(held);
         if quota.admit_backup(bytes).is_ok() {
             return Ok(());
         }
-        prune(options, options.keep)?;
-        self.count()?;
+        quota.count_backups(prune(options)?);
         quota.admit_backup(bytes).map_err(ArchiveError::OverQuota)
     }
 
@@ -157,7 +160,7 @@ fn write(
 }
 
 /// The file of a backup.
-pub(super) fn file_of(directory: &Path, id: &str) -> PathBuf {
+fn file_of(directory: &Path, id: &str) -> PathBuf {
     directory.join(format!("{id}.{EXTENSION}"))
 }
 
@@ -207,40 +210,38 @@ pub(super) fn manifest(
     }
 }
 
-/// Makes sure that so many bytes can be written: first what need not be kept goes, then it is refused.
-fn make_room(options: &ArchiveOptions, needed: u64) -> Result<(), ArchiveError> {
-    let free = || fs4::available_space(&options.directory).map_err(io);
-    if free()? >= needed + RESERVE_BYTES {
-        return Ok(());
+/// Makes sure that so many bytes can be written: first what need not be kept goes, then it is refused. Where something
+/// went it tells what the others take.
+fn make_room(options: &ArchiveOptions, needed: u64) -> Result<Option<u64>, ArchiveError> {
+    if lack_of(&options.directory, needed).map_err(io)?.is_none() {
+        return Ok(None);
     }
-    prune(options, options.keep)?;
-    let free = free()?;
-    if free >= needed + RESERVE_BYTES {
-        return Ok(());
+    let left = prune(options)?;
+    match lack_of(&options.directory, needed).map_err(io)? {
+        None => Ok(Some(left)),
+        Some(lack) => Err(ArchiveError::NoRoom(format!("a backup needs {lack}"))),
     }
-    let directory = options.directory.display();
-    let words = format!(
-        "a backup needs about {needed} bytes in {directory}, where {free} are free and {RESERVE_BYTES} are to stay free"
-    );
-    Err(ArchiveError::NoRoom(words))
 }
 
-/// Removes the backups that need not be kept, newest first: what a crash leaves of a chain is still one.
-fn prune(options: &ArchiveOptions, keep: Keep) -> Result<(), ArchiveError> {
+/// Removes the backups that need not be kept, newest first: what a crash leaves of a chain is still one. Tells what the
+/// others take.
+fn prune(options: &ArchiveOptions) -> Result<u64, ArchiveError> {
     let catalogue = Catalogue::read(&options.directory)?;
     let (now, tried) = (Timestamp::now(), catalogue::tried(&options.directory));
     // What is of the future counts as oldest.
     let taken_ms = |entry: &Entry| if entry.is_dated(now) { entry.manifest.timestamp.as_millisecond() } else { 0 };
     let taken: Vec<i64> = catalogue.entries.iter().map(taken_ms).collect();
-    let mut wanted = kept(&taken, Keep { last: keep.last.max(1), ..keep });
+    let mut wanted = kept(&taken, Keep { last: options.keep.last.max(1), ..options.keep });
     let is_good = |entry: &Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| trial.good);
     wanted.extend(catalogue.entries.iter().rposition(is_good));
     let chains = wanted.into_iter().filter_map(|at| catalogue.chain(&catalogue.entries[at]).ok());
     let needed: BTreeSet<&PathBuf> = chains.flatten().map(|entry| &entry.path).collect();
     // What lacks something is left alone: that may be out of reach for a moment only.
     let is_whole = |entry: &&Entry| catalogue.chain(entry).is_ok();
-    for entry in catalogue.entries.iter().rev().filter(is_whole).filter(|entry| !needed.contains(&entry.path)) {
+    let mut left = catalogue.bytes();
+    for entry in catalogue.entries.iter().rev().filter(|entry| !needed.contains(&entry.path)).filter(is_whole) {
         std::fs::remove_file(&entry.path).map_err(io)?;
+        left -= entry.bytes;
     }
-    Ok(())
+    Ok(left)
 }

@@ -248,7 +248,11 @@ impl Archive for FileArchive {
     fn take(&self, reason: Reason) -> BoxFuture<'static, Result<Option<Taken>, ArchiveError>> {
         self.run(move |archive| {
             let taken = archive.create(reason);
-            archive.count()?;
+            if taken.is_err()
+                && let Err(error) = archive.count()
+            {
+                tracing::debug!(%error, "what the backups take could not be counted");
+            }
             taken
         })
     }

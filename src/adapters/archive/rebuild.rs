@@ -1,6 +1,6 @@
 //! The way back: a chain of backups becomes a database again, at the moment that is wanted, and is looked at closely.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -15,9 +15,9 @@ use super::create::{manifest, name};
 use super::encryption::Keys;
 use super::faults::{damaged, io};
 use super::manifest::{Kind, Manifest};
-use super::{ArchiveOptions, FileArchive, container, scratch};
+use super::{FileArchive, container, scratch};
 use crate::adapters::sqlite::{self, Contents, Replay};
-use crate::private::{private, private_directory, sync_directory};
+use crate::private::{new_private_file, private_directory, sync_directory};
 
 /// What to restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,31 +37,39 @@ pub(crate) struct Rebuilt {
     pub contents: Contents,
 }
 
-impl FileArchive {
-    /// Puts the database at a point together in a new file.
-    pub(crate) fn rebuild(&self, point: &Point, to: &Path) -> Result<Rebuilt, ArchiveError> {
-        let (chain, until) = self.chain_of(point)?;
-        rebuild(&chain, &self.options().keys, until, to)
-    }
+/// What it takes to put a database together.
+struct Parts {
+    /// The files, the full backup first.
+    chain: Vec<PathBuf>,
+    /// The moment that is wanted, if it is not the end of the last one.
+    until: Option<Stamp>,
+}
 
-    /// The same in a file that goes when nobody holds it any more.
+impl FileArchive {
+    /// Puts the database at a point together in a file that goes when nobody holds it any more.
     pub(crate) fn rebuild_beside(&self, point: &Point) -> Result<(TempPath, Rebuilt), ArchiveError> {
-        let directory = self.options().directory;
-        private_directory(&directory).map_err(io)?;
-        let copy = scratch(&directory)?;
-        let rebuilt = self.rebuild(point, &copy)?;
+        let (copy, rebuilt) = self.rebuild_in(&self.options().directory, &self.parts_of(point)?)?;
         sqlite::check_pages(&copy)?;
         Ok((copy, rebuilt))
     }
 
-    /// The files it takes, and the moment if it is not the end of the last one.
-    fn chain_of(&self, point: &Point) -> Result<(Vec<PathBuf>, Option<Stamp>), ArchiveError> {
+    /// The same in a folder, made if it is not there, and not yet looked at.
+    fn rebuild_in(&self, folder: &Path, parts: &Parts) -> Result<(TempPath, Rebuilt), ArchiveError> {
+        private_directory(folder).map_err(io)?;
+        let copy = scratch(folder)?;
+        let rebuilt = rebuild(parts, &self.options().keys, &copy)?;
+        Ok((copy, rebuilt))
+    }
+
+    fn parts_of(&self, point: &Point) -> Result<Parts, ArchiveError> {
         let catalogue = self.catalogue()?;
         let entry = match (&point.backup, point.at) {
             (Some(_), Some(_)) => {
                 return Err(ArchiveError::Invalid("name a backup or a moment, not both".to_owned()));
             }
-            (Some(name), None) if is_path(name) => return Ok((vec![PathBuf::from(name)], None)),
+            (Some(name), None) if is_path(name) => {
+                return Ok(Parts { chain: vec![PathBuf::from(name)], until: None });
+            }
             (Some(id), None) => catalogue.find(id)?,
             (None, Some(moment)) => catalogue.at(moment)?,
             (None, None) => match catalogue.newest() {
@@ -69,16 +77,17 @@ impl FileArchive {
                 None => return Err(ArchiveError::Unknown("there is no backup yet".to_owned())),
             },
         };
-        let until = point.at.map(|moment| Stamp((moment.as_millisecond() << 16) | 0xffff));
-        Ok((catalogue.chain(entry)?.into_iter().map(|entry| entry.path.clone()).collect(), until))
+        let until = point.at.map(|moment| Stamp::end_of(moment.as_millisecond()));
+        let chain = catalogue.chain(entry)?.into_iter().map(|entry| entry.path.clone()).collect();
+        Ok(Parts { chain, until })
     }
 
     /// Restores a backup into a file beside and checks every byte, page and promise of it.
     pub(crate) fn verify(&self, name: &str) -> Result<String, ArchiveError> {
         let directory = self.options().directory;
-        private_directory(&directory).map_err(io)?;
-        let to = scratch(&directory)?;
-        let tried = self.rebuild(&Point { backup: Some(name.to_owned()), at: None }, &to).and_then(|rebuilt| {
+        let point = Point { backup: Some(name.to_owned()), at: None };
+        let rebuilt = self.parts_of(&point).and_then(|parts| self.rebuild_in(&directory, &parts));
+        let tried = rebuilt.and_then(|(to, rebuilt)| {
             let verified = sqlite::check(&to)?;
             match verified.healthy {
                 true => Ok(rebuilt.manifest),
@@ -105,9 +114,7 @@ impl FileArchive {
                 format!("there is a store in {folder} already, or what is left of one ({left}); name another folder");
             return Err(ArchiveError::Invalid(words));
         }
-        private_directory(folder).map_err(io)?;
-        let copy = scratch(folder)?;
-        let rebuilt = self.rebuild(point, &copy)?;
+        let (copy, rebuilt) = self.rebuild_in(folder, &self.parts_of(point)?)?;
         sqlite::check_pages(&copy)?;
         sqlite::uproot(&copy)?;
         File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
@@ -118,29 +125,25 @@ impl FileArchive {
 
     /// Writes a backup that stands alone, whatever it is made of.
     pub(crate) fn export(&self, point: &Point, to: &Path) -> Result<Manifest, ArchiveError> {
-        let (chain, until) = self.chain_of(point)?;
-        self.write_alone(&chain, until, to)
+        self.write_alone(&self.parts_of(point)?, to)
     }
 
     /// The same of files that lie elsewhere.
-    pub(crate) fn join(&self, chain: &[PathBuf], to: &Path) -> Result<Manifest, ArchiveError> {
-        self.write_alone(chain, None, to)
+    pub(crate) fn join(&self, chain: Vec<PathBuf>, to: &Path) -> Result<Manifest, ArchiveError> {
+        self.write_alone(&Parts { chain, until: None }, to)
     }
 
-    fn write_alone(&self, chain: &[PathBuf], until: Option<Stamp>, to: &Path) -> Result<Manifest, ArchiveError> {
+    fn write_alone(&self, parts: &Parts, to: &Path) -> Result<Manifest, ArchiveError> {
         if to.exists() {
             return Err(ArchiveError::Invalid(format!("{} exists already; name another file", to.display())));
         }
-        let ArchiveOptions { directory, keys, .. } = self.options();
-        private_directory(&directory).map_err(io)?;
-        let copy = scratch(&directory)?;
-        let Rebuilt { contents, .. } = rebuild(chain, &keys, until, &copy)?;
+        let (copy, Rebuilt { contents, .. }) = self.rebuild_in(&self.options().directory, parts)?;
         let began = Timestamp::now();
         let payload =
             |sink: &mut dyn std::io::Write| std::io::copy(&mut File::open(&copy).map_err(io)?, sink).map_err(io);
         let own =
             |bytes| manifest(&name(began, Kind::Full), Kind::Full, Reason::Requested, began, &contents, bytes, None);
-        Ok(container::write(to, &keys, payload, own)?.0)
+        Ok(container::write(to, &self.options().keys, payload, own)?.0)
     }
 }
 
@@ -149,7 +152,8 @@ fn is_path(name: &str) -> bool {
     name.contains(['/', '\\']) || Path::new(name).extension().is_some_and(|end| end == catalogue::EXTENSION)
 }
 
-fn rebuild(chain: &[PathBuf], keys: &Keys, until: Option<Stamp>, to: &Path) -> Result<Rebuilt, ArchiveError> {
+fn rebuild(Parts { chain, until }: &Parts, keys: &Keys, to: &Path) -> Result<Rebuilt, ArchiveError> {
+    let until = *until;
     let mut replay: Option<Replay> = None;
     let mut last: Option<Manifest> = None;
     for path in chain {
@@ -182,7 +186,7 @@ fn rebuild(chain: &[PathBuf], keys: &Keys, until: Option<Stamp>, to: &Path) -> R
 
 fn pour_out(backup: &mut container::Backup, keys: &Keys, to: &Path, path: &Path) -> Result<(), ArchiveError> {
     let expected = backup.manifest.plain_bytes;
-    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(to).map_err(io)?;
+    let mut file = new_private_file(to).map_err(io)?;
     let poured = std::io::copy(&mut backup.payload(keys)?, &mut file).map_err(io)?;
     (poured == expected).then_some(()).ok_or_else(|| damaged(path, "it holds less than it says"))
 }

@@ -113,7 +113,7 @@ impl Everywhere {
             files.push(file);
         }
         let to = to.to_owned();
-        let joined = self.archive.run(move |archive| archive.join(&files, &to)).await;
+        let joined = self.archive.run(move |archive| archive.join(files, &to)).await;
         drop(folder);
         Ok(joined?)
     }

@@ -1,6 +1,5 @@
 //! Backups' files in Supabase Storage. They are written once and never changed, so that one that is there is the right one.
 
-use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use super::FetchError;
 use super::resumable::{self, Refused};
 use crate::adapters::archive::Notice;
 use crate::adapters::supabase::Account;
-use crate::private::private;
+use crate::private::new_private_file;
 
 /// What holds bytes that nobody should interpret.
 pub(super) const CONTENT_TYPE: &str = "application/octet-stream";
@@ -70,7 +69,7 @@ fn is_there(fault: Fault) -> Result<(), Fault> {
 pub(super) async fn download(account: &Account, object: &str, to: &Path) -> Result<(), FetchError> {
     let request = account.request(Method::GET, &format!("/storage/v1/object/{object}"));
     let mut answer = account.answered(request).await?;
-    let mut file = private(OpenOptions::new().write(true).create_new(true)).open(to).map_err(io)?;
+    let mut file = new_private_file(to).map_err(io)?;
     let cut = |error: reqwest::Error| Fault::new(FaultKind::Transient, error.without_url().to_string());
     while let Some(bytes) = answer.chunk().await.map_err(cut)? {
         file.write_all(&bytes).map_err(io)?;

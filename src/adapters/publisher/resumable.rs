@@ -1,7 +1,6 @@
 //! Uploads that go on where they were cut: the tus protocol 1.0.0 (tus.io/protocols/resumable-upload), as Supabase Storage
 //! offers it. Where an upload goes is noted beside the backups, so that it goes on after a restart as well.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
@@ -14,7 +13,7 @@ use tidelock_actors::model::{Fault, FaultKind};
 
 use super::objects::{CONTENT_TYPE, read};
 use crate::adapters::supabase::Account;
-use crate::private::private;
+use crate::private::new_private_file;
 
 const ENDPOINT: &str = "/storage/v1/upload/resumable";
 /// The file that says where the last upload goes.
@@ -115,8 +114,7 @@ async fn begin(account: &Account, bucket: &str, name: &str, length: u64, note: &
 }
 
 fn write(note: &Path, noted: &Note) -> std::io::Result<()> {
-    let mut file = private(OpenOptions::new().write(true).create(true).truncate(true)).open(note)?;
-    file.write_all(&serde_json::to_vec(noted)?)
+    new_private_file(note)?.write_all(&serde_json::to_vec(noted)?)
 }
 
 fn path(upload: &str) -> String {

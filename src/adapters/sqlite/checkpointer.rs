@@ -183,14 +183,14 @@ impl Mover {
     }
 
     fn move_log(&mut self) {
-        self.kept(Keeper::catch_up);
+        self.kept(Keeper::advance);
         let moved = self
             .connection
             .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
         match moved {
             Ok((frames, moved)) if frames == moved => {
                 // All of it is in the database: the new reader needs nothing of it, and it may begin anew.
-                self.kept(Keeper::catch_up);
+                self.kept(Keeper::advance);
                 self.long = LOG_FRAMES;
             }
             Ok((frames, _)) => {
@@ -223,7 +223,8 @@ impl Mover {
         if !self.spool.exists() {
             return;
         }
-        let resumed = readers(&self.database).and_then(|readers| Keeper::resume(&self.database, &self.spool, readers));
+        let resumed = readers(&self.database)
+            .and_then(|readers| Keeper::resume(&self.database, &self.spool, readers, &self.connection));
         match resumed {
             Ok(keeper) => self.keep(keeper),
             Err(error) => self.give_up(&error),
@@ -238,7 +239,7 @@ impl Mover {
         let written = self.connection.execute(write, []);
         self.connection.busy_handler(None)?;
         written?;
-        let keeper = Keeper::begin(&self.database, &self.spool, readers(&self.database)?)?;
+        let keeper = Keeper::begin(&self.database, &self.spool, readers(&self.database)?, &self.connection)?;
         let position = keeper.position().ok_or_else(|| KeepError::Interrupted("the log is empty".to_owned()))?;
         self.keep(keeper);
         Ok(LogPosition { offset: 0, ..position })

@@ -10,10 +10,7 @@ use super::open;
 use super::sizes::{bytes_of, used_bytes};
 use super::wal::log_of;
 use super::writer::{self, SqliteStore};
-use crate::config::Size;
-
-/// What is left free on the disk, whatever compacting needs.
-const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+use crate::adapters::room::lack_of;
 
 impl SqliteStore {
     /// Everything that was performed must have been committed.
@@ -34,13 +31,12 @@ impl SqliteStore {
 
     /// The new database is written once beside the old one, and once into the log.
     fn check_room(&self) -> Result<(), Failure> {
-        let needed = 2 * used_bytes(self.connection())? + RESERVE_BYTES;
-        let free = fs4::available_space(self.directory()).unwrap_or(u64::MAX);
-        if free >= needed {
-            return Ok(());
+        let needed = 2 * used_bytes(self.connection())?;
+        // Where nobody can tell, it is tried: SQLite takes it back where it does not fit.
+        match lack_of(self.directory(), needed) {
+            Ok(Some(lack)) => Err(StoreError::Full(format!("compacting needs for a moment {lack}")).into()),
+            Ok(None) | Err(_) => Ok(()),
         }
-        let (needed, free) = (Size(needed), Size(free));
-        Err(StoreError::Full(format!("compacting needs about {needed} for a moment, and {free} are free")).into())
     }
 
     /// What is in the log goes into the database, which becomes as small as it is. A reader may be in the way for

@@ -1,6 +1,6 @@
 //! Copies of the database as a file: taken while it is written, looked at, and carried on to a later moment.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,9 +17,9 @@ use super::identity::{self, Identity};
 use super::open::reader;
 use super::spool::Section;
 use super::verify::{self, found_damaged};
-use super::wal::{LogPosition, commits, log_of};
+use super::wal::{LogPosition, ends_of_commits, log_of};
 use super::writer::file;
-use crate::private::private;
+use crate::private::new_private_file;
 
 /// What is in a copy.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,7 +189,7 @@ impl Replay {
     fn finish_log(&mut self) -> Result<(), StoreError> {
         let Some(log) = self.log.take() else { return Ok(()) };
         let moved = || -> Result<bool, Failure> {
-            let ends = commits(&log_of(&self.database)).map_err(|error| Failure::Store(io(error)))?;
+            let ends = ends_of_commits(&log_of(&self.database)).map_err(|error| Failure::Store(io(error)))?;
             let length = log.metadata().map_err(|error| Failure::Store(io(error)))?.len();
             if ends.last() != Some(&length) {
                 return Err(Failure::Store(StoreError::Damaged("the log holds more than was committed".to_owned())));
@@ -252,7 +252,7 @@ impl Replay {
 }
 
 fn new_log(database: &Path) -> std::io::Result<File> {
-    private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(log_of(database))
+    new_private_file(&log_of(database))
 }
 
 fn read_all(mut log: &File) -> Result<Vec<u8>, Failure> {
@@ -392,6 +392,30 @@ mod tests {
     }
 
     #[test]
+    fn cuts_that_are_taken_while_the_writer_is_at_work_miss_nothing_and_end_at_commits() {
+        let (mut kept, mut chance) = (Kept::new(), Chance::from_seed(13));
+        let log = kept.world.store.log();
+        let cutting = std::thread::spawn(move || {
+            let bytes = |part: &PathBuf| std::fs::read(part).unwrap();
+            let cut = |_| -> Vec<u8> {
+                let cut = log.cut().expect("the log is kept");
+                let read = cut.parts.iter().map(bytes).collect::<Vec<_>>().concat();
+                cut.parts.iter().for_each(|part| std::fs::remove_file(part).unwrap());
+                read
+            };
+            (0..60).map(cut).collect::<Vec<_>>()
+        });
+        while !cutting.is_finished() {
+            let records = (chance.fraction() * 90.0) as usize;
+            kept.write(1 + records, &mut chance);
+        }
+        kept.cuts = cutting.join().unwrap();
+        (0..60).step_by(13).for_each(|cuts| drop(kept.replayed(cuts, None)));
+        kept.cut();
+        assert!(kept.replayed(61, None) == kept.now(), "something is missing");
+    }
+
+    #[test]
     fn h47_a_part_that_a_crash_has_cut_off_is_copied_again() {
         let (mut kept, mut chance) = (Kept::new(), Chance::from_seed(5));
         kept.write(50, &mut chance);
@@ -411,7 +435,7 @@ mod tests {
             torn.extend_from_slice(&(rest.len() as u64).to_le_bytes());
             torn.extend_from_slice(rest);
             torn.truncate(cut_off);
-            OpenOptions::new().append(true).open(&part).unwrap().write_all(&torn).unwrap();
+            File::options().append(true).open(&part).unwrap().write_all(&torn).unwrap();
             let (store, reads) = super::super::open(super::super::world::options(held.path())).unwrap();
             kept.world = World { store, reads, directory: held, now_ms };
             kept.write(50, &mut chance);
@@ -470,6 +494,25 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_lost_something_in_its_middle_is_not_gone_on_with() {
+        let mut kept = Kept::new();
+        (0..3).for_each(|n| assert!(kept.world.save(&format!("notes/{n}"), "{}")));
+        kept.cut();
+        let directory = kept.world.directory.path().to_owned();
+        let World { store, reads, directory: held, now_ms: _ } = kept.world;
+        drop((store, reads));
+        let log = log_of(&file(&directory));
+        let mut bytes = std::fs::read(&log).unwrap();
+        let ends = ends_of_commits(&log).unwrap();
+        // Its last frame is as it was.
+        bytes[ends[ends.len() - 2] as usize - 1] ^= 1;
+        std::fs::write(&log, bytes).unwrap();
+        let (store, _reads) = super::super::open(super::super::world::options(&directory)).unwrap();
+        assert!(store.log().cut().is_none(), "the last commits are lost, and what follows has their place");
+        drop(held);
+    }
+
+    #[test]
     fn fields_that_are_discovered_before_the_copy_hinder_no_moment_after_it() {
         for seed in 0..4 {
             let mut world = World::new();
@@ -522,8 +565,6 @@ mod tests {
         assert_eq!(log_of(&to).metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
-    /// What a transaction leaves in the log that was written whole and failed then (its index could not be enlarged, it
-    /// could not be made durable): frames and a commit that SQLite does not know, and will write over.
     #[test]
     fn reading_what_is_left_leaves_the_files_as_they_are() {
         let mut kept = Kept::new();
@@ -549,6 +590,8 @@ mod tests {
         assert!(refused.to_string().contains("later than that moment already"), "{refused}");
     }
 
+    /// What a transaction leaves in the log that was written whole and failed then (its index could not be enlarged, it
+    /// could not be made durable): frames and a commit that SQLite does not know, and will write over.
     #[test]
     fn a_commit_that_failed_after_it_was_written_leaves_no_hole() {
         let mut kept = Kept::new();
@@ -556,7 +599,7 @@ mod tests {
         kept.cut();
         let log = log_of(&file(kept.world.directory.path()));
         let before = std::fs::read(&log).unwrap();
-        let end = *commits(&log).unwrap().last().unwrap() as usize;
+        let end = *ends_of_commits(&log).unwrap().last().unwrap() as usize;
         // A transaction as it would be, on a copy of the files.
         let elsewhere = tempfile::tempdir().unwrap();
         let other = elsewhere.path().join("tidelock.db");
@@ -571,8 +614,12 @@ mod tests {
         assert!(after.len() > end && after[..end] == before[..end]);
         let mut file_of_log = File::options().write(true).open(&log).unwrap();
         file_of_log.seek(SeekFrom::Start(end as u64)).and_then(|_| file_of_log.write_all(&after[end..])).unwrap();
-        assert!(kept.world.store.log().cut().is_none(), "SQLite does not count what was copied");
+        // SQLite does not count it, so it is in no cut.
+        kept.cut();
+        assert!(kept.replayed(2, None) == kept.now(), "what failed was copied");
         kept.world.save("notes/b", "{}");
+        kept.cut();
+        assert!(kept.replayed(3, None) == kept.now(), "what was written over it is missing");
         kept.world.assert_healthy();
     }
 }

@@ -6,7 +6,7 @@
 //! is copied and in the database, the new reader needs nothing of the log any more, and the next commit may begin it anew.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -17,11 +17,9 @@ use super::wal::{LogPosition, LogReader, log_of};
 const LOOK_BYTES: u64 = 8 * 1024 * 1024;
 /// What may wait for its backup: where none is made, a log is not kept for ever.
 const SPOOL_BYTES: u64 = 512 * 1024 * 1024;
-/// How long a flush may take before its commit counts as failed.
-const FLUSH: Duration = Duration::from_secs(5);
-/// How often the writer may be ahead again before that is left to the next time.
-const LOOKS: usize = 100;
-/// From one look at what SQLite counts to the next.
+/// How long SQLite may be at changing what it counts, which takes it less than a blink.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// From one question for that to the next.
 const PAUSE: Duration = Duration::from_micros(500);
 
 /// Why a log could not be kept; what was kept of it is of no use any more.
@@ -85,20 +83,30 @@ pub(crate) struct Cut {
 
 impl Keeper {
     /// Keeps the log from its beginning on, whatever was kept before. The log must have a beginning.
-    pub(super) fn begin(database: &Path, directory: &Path, connections: [Connection; 2]) -> Result<Self, KeepError> {
+    pub(super) fn begin(
+        database: &Path,
+        directory: &Path,
+        connections: [Connection; 2],
+        counter: &Connection,
+    ) -> Result<Self, KeepError> {
         let pins = Pins::new(connections)?;
         let mut keeper = Self { pins, reader: LogReader::new(log_of(database)), spool: Spool::begin(directory)? };
-        keeper.advance()?;
+        keeper.advance(counter)?;
         Ok(keeper)
     }
 
     /// Goes on where an earlier keeper ended, if the log is still the same one.
-    pub(super) fn resume(database: &Path, directory: &Path, connections: [Connection; 2]) -> Result<Self, KeepError> {
+    pub(super) fn resume(
+        database: &Path,
+        directory: &Path,
+        connections: [Connection; 2],
+        counter: &Connection,
+    ) -> Result<Self, KeepError> {
         let interrupted = |why: &str| KeepError::Interrupted(why.to_owned());
         let pins = Pins::new(connections)?;
         let known = spool::end_of(directory)?.ok_or_else(|| interrupted("nothing says where it ended"))?;
         let mut reader = LogReader::new(log_of(database));
-        if !reader.skip_to(known)? {
+        if !reader.go_to(known, counted(counter)?.unwrap_or(0))? {
             return Err(interrupted("the log has begun anew since, and nobody has copied what was in it"));
         }
         Ok(Self { pins, reader, spool: Spool::resume(directory)? })
@@ -106,13 +114,11 @@ impl Keeper {
 
     /// Copies what was committed since the last time. The old reader stays until that is done, so that what one alone
     /// holds has always been copied.
-    pub(super) fn advance(&mut self) -> Result<(), KeepError> {
+    pub(super) fn advance(&mut self, counter: &Connection) -> Result<(), KeepError> {
         let (old, new) = (self.pins.held, self.pins.other());
         self.pins.hold(new)?;
         self.pins.held = new;
-        while let Some(committed) = self.reader.look(LOOK_BYTES)? {
-            self.spool.add(&committed)?;
-        }
+        self.copy(counter)?;
         self.pins.let_go(old)?;
         if self.spool.bytes() > SPOOL_BYTES {
             return Err(KeepError::Interrupted(format!("{SPOOL_BYTES} bytes wait for a backup that is not made")));
@@ -120,31 +126,34 @@ impl Keeper {
         Ok(())
     }
 
-    /// Copies until what was copied is what SQLite counts as committed, or the writer is ahead again. A commit lies in the
-    /// log before it counts, for as long as its flush takes; one that fails then lies there until others are written over it.
-    pub(super) fn catch_up(&mut self, counter: &Connection) -> Result<(), KeepError> {
-        let (mut before, mut waited, mut looks) = (None, Duration::ZERO, 0);
+    /// Copies what SQLite counts as committed, and nothing else: a commit lies in the log before it counts, for as long as
+    /// its flush takes, and one that fails then lies there until others are written over it.
+    fn copy(&mut self, counter: &Connection) -> Result<(), KeepError> {
+        let began = Instant::now();
         loop {
-            self.advance()?;
-            let count = "PRAGMA wal_checkpoint(NOOP)";
-            let counted: i64 = counter.query_row(count, [], |row| row.get(1))?;
-            let (counted, read) = (counted.unsigned_abs(), self.reader.frames());
-            // The log is just beginning anew: everything before has been copied, or it could not.
-            if counted == 0 || counted == read && self.reader.is_still_there()? {
+            // In this order: what is counted is of the log whose header was there before.
+            let (header, counted) = (self.reader.header()?, counted(counter)?);
+            if counted == Some(0) {
+                // The log is just beginning anew: everything before has been copied, or it could not.
                 return Ok(());
             }
-            let reached = self.position();
-            if before == Some(reached) && waited >= FLUSH {
-                let words = format!("{read} frames of the log were copied, and SQLite counts {counted}");
-                return Err(KeepError::Interrupted(words));
+            if let (Some(header), Some(counted)) = (header, counted) {
+                let end = header.after(counted);
+                while let Some(committed) = self.reader.look(end, LOOK_BYTES)? {
+                    self.spool.add(&committed)?;
+                }
+                if self.position() == Some(end) && self.reader.is_still_there()? {
+                    return Ok(());
+                }
+                if self.reader.header()?.is_some_and(|now| now.after(counted) == end) {
+                    let words =
+                        format!("{:?} was reached in the log, and SQLite counts until {end:?}", self.position());
+                    return Err(KeepError::Interrupted(words));
+                }
             }
-            let has_moved = before != Some(reached);
-            looks += 1;
-            if has_moved && looks >= LOOKS {
-                return Ok(());
+            if began.elapsed() >= PATIENCE {
+                return Err(KeepError::Interrupted("SQLite does not tell what is in the log".to_owned()));
             }
-            waited = if has_moved { Duration::ZERO } else { waited + PAUSE };
-            before = Some(reached);
             std::thread::sleep(PAUSE);
         }
     }
@@ -161,10 +170,16 @@ impl Keeper {
 
     /// Everything that was committed until now, as files.
     pub(super) fn cut(&mut self, counter: &Connection) -> Result<Cut, KeepError> {
-        self.catch_up(counter)?;
+        self.advance(counter)?;
         let position = self.position().ok_or_else(|| KeepError::Interrupted("the log is empty".to_owned()))?;
         Ok(Cut { parts: self.spool.cut(position)?, position })
     }
+}
+
+/// The frames of the log that SQLite counts as committed; nothing while it is changing that.
+fn counted(counter: &Connection) -> Result<Option<u64>, KeepError> {
+    let counted: i64 = counter.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1))?;
+    Ok(u64::try_from(counted).ok())
 }
 
 /// A cut that goes on exactly where a backup ended. Files of before are left over from a crash; nothing if some are

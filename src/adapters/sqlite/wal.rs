@@ -17,6 +17,8 @@ pub(super) const FRAME_HEADER_BYTES: usize = 24;
 const MAGIC_LITTLE_ENDIAN: u32 = 0x377f_0682;
 const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
 const PAGE_BYTES_MAX: u32 = 65_536;
+/// Frames that are asked of the file at once.
+const FRAMES_AT_ONCE: usize = 64;
 
 /// Which log: its two salts. A log that begins anew has others.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +64,7 @@ pub(super) fn log_of(database: &Path) -> PathBuf {
 
 /// A log's header.
 #[derive(Debug, Clone, Copy)]
-struct Header {
+pub(super) struct Header {
     salts: Salts,
     frame_bytes: usize,
     is_big_endian: bool,
@@ -92,6 +94,28 @@ fn number(bytes: &[u8], at: usize) -> u32 {
 }
 
 impl Header {
+    /// The place behind so many frames.
+    pub(super) fn after(&self, frames: u64) -> LogPosition {
+        LogPosition { salts: self.salts, offset: HEADER_BYTES + frames * self.frame_bytes as u64 }
+    }
+
+    /// How many frames lie before a place.
+    fn frames(&self, offset: u64) -> u64 {
+        offset.saturating_sub(HEADER_BYTES) / self.frame_bytes as u64
+    }
+
+    /// Whether a frame carries the salts of this log.
+    fn owns(&self, frame: &[u8]) -> bool {
+        frame[8..16] == self.salts.0
+    }
+
+    /// What a log begins with, and its bytes.
+    fn read(file: &mut File) -> std::io::Result<Option<(Self, [u8; HEADER_BYTES as usize])>> {
+        let mut bytes = [0; HEADER_BYTES as usize];
+        let is_there = fill(file, &mut bytes)?;
+        Ok(Self::parse(&bytes).filter(|_| is_there).map(|header| (header, bytes)))
+    }
+
     /// Nothing where the bytes are no header, or one that is just being written.
     fn parse(bytes: &[u8; HEADER_BYTES as usize]) -> Option<Self> {
         let (magic, page_bytes) = (number(bytes, 0), number(bytes, 8));
@@ -135,9 +159,9 @@ impl LogReader {
         Some(LogPosition { salts: self.header?.salts, offset: self.offset })
     }
 
-    /// How many frames lie before that.
-    pub(super) fn frames(&self) -> u64 {
-        self.header.map_or(0, |header| self.offset.saturating_sub(HEADER_BYTES) / header.frame_bytes as u64)
+    /// The header of the log as it is now; nothing where there is none, or one that is just being written.
+    pub(super) fn header(&self) -> std::io::Result<Option<Header>> {
+        Ok(open(&self.path)?.map(|mut file| Header::read(&mut file)).transpose()?.flatten().map(|(header, _)| header))
     }
 
     /// Whether the last frame that was read is the one that lies there.
@@ -145,44 +169,49 @@ impl LogReader {
         let (Some(header), Some(mut file)) = (self.header, open(&self.path)?) else { return Ok(self.offset == 0) };
         let mut frame = [0; FRAME_HEADER_BYTES];
         file.seek(SeekFrom::Start(self.offset.saturating_sub(header.frame_bytes as u64)))?;
-        Ok(fill(&mut file, &mut frame)? && self.sum == Sum(number(&frame, 16), number(&frame, 20)))
+        Ok(fill(&mut file, &mut frame)? && self.sum == told_sum(&frame))
     }
 
-    /// Passes what lies before a place; `false` where the log is another one or does not reach so far.
-    pub(super) fn skip_to(&mut self, place: LogPosition) -> std::io::Result<bool> {
-        while self.position().is_none_or(|reached| reached.salts == place.salts && reached.offset < place.offset) {
-            let left = place.offset.saturating_sub(self.offset).max(1);
-            if self.look(left)?.is_none() {
-                break;
-            }
+    /// Goes on at a place behind a commit, without reading what lies before: SQLite has checked that, as far as it counts.
+    /// `false` where the log is another one or is not counted so far.
+    pub(super) fn go_to(&mut self, place: LogPosition, counted: u64) -> std::io::Result<bool> {
+        let Some(mut file) = open(&self.path)? else { return Ok(false) };
+        let is_of = |header: &Header| header.after(header.frames(place.offset)) == place;
+        let Some((header, _)) = Header::read(&mut file)?.filter(|(header, _)| is_of(header)) else { return Ok(false) };
+        let frames = header.frames(place.offset);
+        if frames == 0 || frames > counted {
+            return Ok(false);
         }
-        Ok(self.position() == Some(place))
+        let mut frame = [0; FRAME_HEADER_BYTES];
+        file.seek(SeekFrom::Start(header.after(frames - 1).offset))?;
+        if !fill(&mut file, &mut frame)? || !commits(&frame) || !header.owns(&frame) {
+            return Ok(false);
+        }
+        (self.header, self.offset, self.sum) = (Some(header), place.offset, told_sum(&frame));
+        Ok(true)
     }
 
-    /// Reads what was committed since the last look, some `most` bytes of it. A log that has begun anew is read from its
-    /// beginning.
-    pub(super) fn look(&mut self, most: u64) -> std::io::Result<Option<Committed>> {
+    /// Reads what was committed since the last look, up to a place and some `most` bytes of it. A log that has begun anew
+    /// is read from its beginning; one that the place is not of is not read.
+    pub(super) fn look(&mut self, until: LogPosition, most: u64) -> std::io::Result<Option<Committed>> {
         let Some(mut file) = open(&self.path)? else { return Ok(None) };
-        let mut bytes = [0; HEADER_BYTES as usize];
-        if !fill(&mut file, &mut bytes)? {
+        let Some((header, bytes)) = Header::read(&mut file)?.filter(|(header, _)| header.salts == until.salts) else {
             return Ok(None);
-        }
-        let Some(header) = Header::parse(&bytes) else { return Ok(None) };
+        };
         if self.header.is_none_or(|known| known.salts != header.salts) {
             (self.header, self.offset, self.sum) = (Some(header), 0, header.sum);
         }
         let from = LogPosition { salts: header.salts, offset: self.offset };
         let mut committed = if self.offset == 0 { bytes.to_vec() } else { Vec::new() };
-        file.seek(SeekFrom::Start(self.offset.max(HEADER_BYTES)))?;
-        let (mut sum, mut whole) = (self.sum, 0);
-        let mut frames = BufReader::with_capacity(64 * header.frame_bytes, file);
-        let mut frame = vec![0; header.frame_bytes];
-        while (whole as u64) < most && fill(&mut frames, &mut frame)? {
-            let Some(next) = frame_sum(&header, &frame, sum) else { break };
-            sum = next;
-            committed.extend_from_slice(&frame);
-            if number(&frame, 4) > 0 {
-                (whole, self.sum) = (committed.len(), sum);
+        let most = most.min(until.offset.saturating_sub(self.offset));
+        let mut frames = Frames::read(file, header, self.offset.max(HEADER_BYTES), self.sum)?;
+        let mut whole = 0;
+        while (whole as u64) < most
+            && let Some(frame) = frames.next()?
+        {
+            committed.extend_from_slice(frame);
+            if commits(frame) {
+                (whole, self.sum) = (committed.len(), frames.sum);
             }
         }
         committed.truncate(whole);
@@ -191,12 +220,41 @@ impl LogReader {
     }
 }
 
-/// The checksum with this frame, if the frame belongs to the log.
-fn frame_sum(header: &Header, frame: &[u8], before: Sum) -> Option<Sum> {
-    let is_of_this_log = frame[8..16] == header.salts.0;
-    let (head, page) = frame.split_at(FRAME_HEADER_BYTES);
-    let sum = before.over(&head[..8], header.is_big_endian).over(page, header.is_big_endian);
-    (is_of_this_log && sum == Sum(number(frame, 16), number(frame, 20))).then_some(sum)
+/// The frames of a log from a place on, as long as they belong to it.
+struct Frames {
+    source: BufReader<File>,
+    header: Header,
+    /// Over everything until now.
+    sum: Sum,
+    frame: Vec<u8>,
+}
+
+impl Frames {
+    fn read(mut file: File, header: Header, offset: u64, sum: Sum) -> std::io::Result<Self> {
+        file.seek(SeekFrom::Start(offset))?;
+        let source = BufReader::with_capacity(FRAMES_AT_ONCE * header.frame_bytes, file);
+        Ok(Self { source, header, sum, frame: vec![0; header.frame_bytes] })
+    }
+
+    fn next(&mut self) -> std::io::Result<Option<&[u8]>> {
+        if !fill(&mut self.source, &mut self.frame)? {
+            return Ok(None);
+        }
+        let (head, page) = self.frame.split_at(FRAME_HEADER_BYTES);
+        let is_big_endian = self.header.is_big_endian;
+        self.sum = self.sum.over(&head[..8], is_big_endian).over(page, is_big_endian);
+        Ok((self.header.owns(head) && self.sum == told_sum(head)).then_some(self.frame.as_slice()))
+    }
+}
+
+/// Whether a frame ends a commit.
+fn commits(frame: &[u8]) -> bool {
+    number(frame, 4) > 0
+}
+
+/// The checksum over everything until the end of a frame, as the frame tells it.
+fn told_sum(frame: &[u8]) -> Sum {
+    Sum(number(frame, 16), number(frame, 20))
 }
 
 fn open(path: &Path) -> std::io::Result<Option<File>> {
@@ -217,12 +275,16 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<bool> {
 }
 
 /// The ends of the commits in a whole log, as bytes from its beginning.
-pub(super) fn commits(path: &Path) -> std::io::Result<Vec<u64>> {
-    let mut reader = LogReader::new(path.to_owned());
+pub(super) fn ends_of_commits(path: &Path) -> std::io::Result<Vec<u64>> {
     let mut ends = Vec::new();
-    // One byte more is one commit more.
-    while reader.look(1)?.is_some() {
-        ends.push(reader.offset);
+    let Some(mut file) = open(path)? else { return Ok(ends) };
+    let Some((header, _)) = Header::read(&mut file)? else { return Ok(ends) };
+    let (mut frames, mut end) = (Frames::read(file, header, HEADER_BYTES, header.sum)?, HEADER_BYTES);
+    while let Some(frame) = frames.next()? {
+        end += header.frame_bytes as u64;
+        if commits(frame) {
+            ends.push(end);
+        }
     }
     Ok(ends)
 }

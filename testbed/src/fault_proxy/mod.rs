@@ -89,12 +89,13 @@ impl FaultProxy {
         self.shared.lock().is_offline = is_offline;
     }
 
-    /// The next request with this method and path (without its query) meets this fault, whatever the plan says.
+    /// The next request with this method and path (without its query; `*` at its end stands for anything) meets this fault,
+    /// whatever the plan says.
     pub fn next_for(&self, method: &str, path: &str, fault: Fault) {
         self.shared.lock().script.add_fault(method, path, fault);
     }
 
-    /// Holds the next request with this method and path (without its query) until the gate is released or dropped.
+    /// Holds the next request with this method and path (as of `next_for`) until the gate is released or dropped.
     pub fn pause_next(&self, method: &str, path: &str, at: HoldAt) -> Gate {
         self.shared.lock().script.add_gate(method, path, at)
     }

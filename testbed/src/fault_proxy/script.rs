@@ -20,6 +20,16 @@ pub(super) enum Action {
     Hold(Barrier),
 }
 
+impl Step {
+    /// A path that ends with `*` stands for all that begin so.
+    fn is_for(&self, path: &str) -> bool {
+        match self.path.strip_suffix('*') {
+            Some(beginning) => path.starts_with(beginning),
+            None => path == self.path,
+        }
+    }
+}
+
 impl Script {
     pub(super) fn add_fault(&mut self, method: &str, path: &str, fault: Fault) {
         self.add(method, path, Action::Meet(fault));
@@ -33,7 +43,7 @@ impl Script {
 
     /// The first step for this method and path, which is used up by it.
     pub(super) fn take(&mut self, method: &str, path: &str) -> Option<Action> {
-        let at = self.steps.iter().position(|step| step.method == method && step.path == path)?;
+        let at = self.steps.iter().position(|step| step.method == method && step.is_for(path))?;
         Some(self.steps.remove(at).action)
     }
 
