@@ -6,7 +6,7 @@
 //! The merged operation stands at the place of the first one, so it moves what came later forward. Saves may pass
 //! each other, since a batch is arranged parents first, but none passes the making of a record that it names and that
 //! is not arranged before it. Nothing that may be referred to is deleted before what came earlier in a related
-//! collection, and no save passes such a deletion: else a foreign key could be sent before its parent, or a parent
+//! collection or made what may be referred to, and no save passes such a deletion: else a foreign key could be sent before its parent, or a parent
 //! deleted before its children (H22).
 
 use std::borrow::Cow;
@@ -291,7 +291,8 @@ pub(super) mod tests {
     /// reference: whatever was coalesced and arranged is taken, and comes to the same.
     #[test]
     fn h22_every_batch_is_taken_by_a_server_that_guards_references_and_comes_to_the_same() {
-        for seed in 0..1_000 {
+        // The last one met what the first thousand do not.
+        for seed in (0..1_000).chain([37_273]) {
             let mut chance = Chance::from_seed(seed);
             let (mut app, mut server) = (Rows::default(), Rows::default());
             let mut outbox = Vec::new();

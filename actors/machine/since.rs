@@ -1,7 +1,7 @@
 //! What came since a group of operations began and keeps a later one from joining it. A window may hold thousands of
 //! groups, so nothing here looks at each of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::relations::Relations;
 use crate::model::{Action, Operation, RecordId};
@@ -17,6 +17,8 @@ pub(super) struct Since<'a> {
     made: HashMap<&'a str, Vec<(usize, &'a str)>>,
     /// The newest of them.
     newest_made: Option<usize>,
+    /// Those that make what may be referred to.
+    made_parents: BTreeSet<usize>,
     /// The length of the longest of their keys.
     longest: usize,
 }
@@ -29,6 +31,9 @@ impl<'a> Since<'a> {
             self.made.entry(&id.key).or_default().push((group, &id.collection));
             self.newest_made = Some(group);
             self.longest = self.longest.max(id.key.len());
+            if relations.has_descendants(&id.collection) {
+                self.made_parents.insert(group);
+            }
         }
         self.change(group, id, net, relations);
     }
@@ -41,6 +46,7 @@ impl<'a> Since<'a> {
         if relations.has_descendants(&id.collection) {
             self.newest_deletion = self.newest_deletion.max(Some(group));
         }
+        self.made_parents.remove(&group);
         if let Some(made) = self.made.get_mut(&*id.key) {
             made.retain(|(other, _)| *other != group);
         }
@@ -53,7 +59,9 @@ impl<'a> Since<'a> {
             Action::Delete => {
                 let is_related =
                     |(other, newest): (&&str, &usize)| *newest > group && relations.related(other, &id.collection);
-                relations.has_descendants(&id.collection) && self.newest_of.iter().any(is_related)
+                // Saves are not arranged across a deletion: a parent that is made behind it could not go first any more.
+                let parts_parents = || self.made_parents.last() > Some(&group);
+                relations.has_descendants(&id.collection) && (parts_parents() || self.newest_of.iter().any(is_related))
             }
             Action::Create | Action::Update => {
                 self.newest_deletion > Some(group)
@@ -85,8 +93,10 @@ mod tests {
         use Action::{Create, Delete, Update};
         let Operation { id, action, patch, .. } = operation;
         since.iter().any(|(other, net)| match (action, net.unwrap_or(Delete)) {
-            (Delete, _) => {
-                relations.has_descendants(&id.collection) && relations.related(&other.collection, &id.collection)
+            (Delete, net) => {
+                let is_made_parent = net == Create && relations.has_descendants(&other.collection);
+                relations.has_descendants(&id.collection)
+                    && (is_made_parent || relations.related(&other.collection, &id.collection))
             }
             (Create | Update, Update) => false,
             (Create | Update, Delete) => relations.has_descendants(&other.collection),
