@@ -25,7 +25,7 @@ fn h34_any_byte_that_is_not_as_it_was_written_is_found_and_restored_from_never()
     let newest = world.backups().remove(0).id;
     let mut chance = Chance::from_seed(11);
     let mut below = |bound: usize| (chance.fraction() * bound as f64) as usize;
-    for round in 0..120 {
+    for round in 0..1_000 {
         let file = &files[round % files.len()];
         let sound = std::fs::read(file).unwrap();
         let mut bytes = sound.clone();
