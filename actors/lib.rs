@@ -7,6 +7,7 @@
 //! - [`conflict::ConflictResolver`]: decides what becomes of rows that changed on both sides.
 //! - [`sync::SyncScheduler`]: when a round runs, and the round itself.
 //! - [`backup::BackupTimer`]: when a backup is taken and tried.
+//! - [`logger::RemoteLogger`]: keeps the last log entries and ships the important ones to the server.
 //! - [`supervisor`]: restarts what fails.
 
 pub mod backup;
@@ -16,6 +17,8 @@ pub mod deferred;
 pub mod document;
 mod fault;
 pub mod limits;
+pub mod logger;
+pub mod logs;
 pub mod machine;
 pub mod model;
 pub mod peer;
