@@ -8,6 +8,7 @@
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
 //! - the server kit: `kit`, and `chosen`, which asks whether it is there; `installation` (its SQL), `describe` (what is
 //!   installed);
+//! - `usage_logs`: log entries as rows of a table;
 //! - `server_clock`: how far the server's clock is from this device's.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
@@ -38,6 +39,7 @@ mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
+mod usage_logs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +60,7 @@ pub use installation::{Attachment, KIT_SQL, KIT_VERSION, installation, removal};
 pub use kit::SERVER_EPOCH;
 use pull::Stride;
 use table::Table;
+pub use usage_logs::{Cleaner, UsageLogs};
 
 /// What the plain mode needs to know.
 #[derive(Clone)]
@@ -105,13 +108,18 @@ pub struct Plain {
     stride: Stride,
 }
 
+/// The project's address.
+fn project(options: &PlainOptions) -> Result<Url, SetupError> {
+    Url::parse(options.url.trim())
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| SetupError::Url(options.url.clone()))
+}
+
 impl Plain {
     /// Prepares requests to a project. Nothing is sent.
     pub fn new(options: PlainOptions) -> Result<Self, SetupError> {
-        let url = Url::parse(options.url.trim())
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| SetupError::Url(options.url.clone()))?;
+        let url = project(&options)?;
         let link = Link::new(&options, &url)?;
         let base = url.path().trim_end_matches('/').to_owned();
         let order = options.collections.iter().map(|rules| rules.name.clone()).collect();
