@@ -74,6 +74,8 @@ pub struct RemoteLogger {
     sink: Arc<dyn LogSink>,
     clock: Arc<dyn Clock>,
     status: watch::Sender<LoggerStatus>,
+    /// What the book did not take: it is counted as shed.
+    unwritten: u64,
     /// Those who wait for the write at work, and for the one after it.
     waiting: [Vec<Deferred<()>>; 2],
     wake_up: Option<SpawnHandle>,
@@ -93,7 +95,8 @@ impl RemoteLogger {
         let shipping = Shipping::new(settings.times, now(), seed);
         let (intake, book, sink) = (ports.log_intake.clone(), ports.log_book.clone(), ports.log_sink.clone());
         let clock = ports.clock.clone();
-        Self { shipping, settings, intake, book, sink, clock, status, waiting: Default::default(), wake_up: None }
+        let (unwritten, waiting, wake_up) = (0, Default::default(), None);
+        Self { shipping, settings, intake, book, sink, clock, status, unwritten, waiting, wake_up }
     }
 
     fn step(&mut self, input: Input, context: &mut Context<Self>) {
@@ -119,13 +122,16 @@ impl RemoteLogger {
     }
 
     fn write(&mut self, all: bool, context: &mut Context<Self>) {
-        let drained = self.intake.drain(all);
+        let mut drained = self.intake.drain(all);
+        drained.shed += std::mem::take(&mut self.unwritten);
         let is_counting = drained.is_counting;
+        let said = (drained.entries.len() as u64).saturating_add(drained.shed).saturating_add_signed(drained.folded);
         let [now_served, later] = &mut self.waiting;
         now_served.append(later);
         let written = self.book.append(drained, self.settings.history);
         let ended = written.into_actor(self).map(move |state, logger, context| {
             if let Err(error) = &state {
+                logger.unwritten = said;
                 logger.note(None, Some(Some(error.to_string())));
             }
             let state = state.ok();

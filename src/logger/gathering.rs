@@ -69,6 +69,24 @@ pub(super) struct Gathering {
     is_urgent: bool,
 }
 
+/// What had gathered. It is put in order once nobody has to wait for that.
+pub(super) struct Taken {
+    lines: [Line; 3],
+    shed: u64,
+    folded: i64,
+    is_counting: bool,
+}
+
+impl From<Taken> for Drained {
+    fn from(taken: Taken) -> Self {
+        let Taken { lines, shed, folded, is_counting } = taken;
+        let mut held: Vec<Held> = lines.into_iter().flat_map(|line| line.held).collect();
+        held.sort_by_key(|held| held.order);
+        let entries = held.into_iter().map(|held| held.entry).collect();
+        Self { entries, shed, folded, is_counting }
+    }
+}
+
 /// What the logger should hear of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
@@ -128,15 +146,12 @@ impl Gathering {
     }
 
     /// Gives what has gathered; what is still being counted as well, if `all`.
-    pub fn drain(&mut self, now: Instant, all: bool) -> Drained {
+    pub fn take(&mut self, now: Instant, all: bool) -> Taken {
         self.close_windows(|window| all || window.ends <= now);
         let lines = [&mut self.local, &mut self.messages, &mut self.calls].map(std::mem::take);
-        let mut held: Vec<Held> = lines.into_iter().flat_map(|line| line.held).collect();
-        held.sort_by_key(|held| held.order);
         (self.is_noticed, self.is_urgent) = (false, false);
         let (shed, folded) = (std::mem::take(&mut self.shed), std::mem::take(&mut self.folded));
-        let entries = held.into_iter().map(|held| held.entry).collect();
-        Drained { entries, shed, folded, is_counting: self.counting > 0 }
+        Taken { lines, shed, folded, is_counting: self.counting > 0 }
     }
 
     /// Whether there is an error among it.

@@ -170,7 +170,8 @@ impl Intake {
         let call = ApiCall {
             provider: text(provider),
             action: text(action),
-            credits,
+            // What is no number could not be read again.
+            credits: if credits.is_finite() { credits } else { 0.0 },
             metadata: redactor.value("metadata", metadata),
         };
         let entry = Entry {
@@ -225,7 +226,8 @@ impl Intake {
 
 impl LogIntake for Intake {
     fn drain(&self, all: bool) -> Drained {
-        locked(&self.gathering).drain(Instant::now(), all)
+        let taken = locked(&self.gathering).take(Instant::now(), all);
+        taken.into()
     }
 
     fn is_urgent(&self) -> bool {

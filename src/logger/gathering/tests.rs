@@ -33,6 +33,10 @@ fn call(number: u64) -> Entry {
     Entry { call: Some(call), ships: true, ..entry(&number.to_string(), Severity::Info) }
 }
 
+fn drain(gathering: &mut Gathering, now: Instant, all: bool) -> Drained {
+    gathering.take(now, all).into()
+}
+
 /// What was given of it, from what came out of it.
 fn accounted(drained: &Drained) -> i64 {
     drained.entries.len() as i64 + drained.folded + drained.shed as i64
@@ -49,11 +53,11 @@ fn h48_what_does_not_fit_is_shed_oldest_first_and_counted_exactly() {
     for number in 0..given {
         gathering.offer(warning(number), Some(number), now);
     }
-    let drained = gathering.drain(now, true);
+    let drained = drain(&mut gathering, now, true);
     assert_eq!((drained.entries.len(), drained.shed), (LOG_INTAKE_ROWS, given - LOG_INTAKE_ROWS as u64));
     assert_eq!(drained.entries[0].message, (given - LOG_INTAKE_ROWS as u64).to_string(), "the newest are kept");
     assert_eq!(accounted(&drained), given as i64);
-    assert_eq!(gathering.drain(now, true), Drained::default());
+    assert_eq!(drain(&mut gathering, now, true), Drained::default());
 }
 
 #[test]
@@ -62,7 +66,7 @@ fn large_entries_are_shed_by_their_bytes() {
     for number in 0..1_000 {
         gathering.offer(entry(&format!("{number}{}", "x".repeat(10_000)), Severity::Warn), None, now);
     }
-    let drained = gathering.drain(now, true);
+    let drained = drain(&mut gathering, now, true);
     let bytes: usize = drained.entries.iter().map(size_of_entry).sum();
     assert!(bytes <= LOG_INTAKE_BYTES && bytes > LOG_INTAKE_BYTES / 2, "{bytes}");
     assert_eq!(accounted(&drained), 1_000);
@@ -77,14 +81,14 @@ fn calls_are_shed_only_when_no_warning_is_left() {
     for number in 0..3_000 {
         gathering.offer(warning(number), None, now);
     }
-    let drained = gathering.drain(now, true);
+    let drained = drain(&mut gathering, now, true);
     let calls = drained.entries.iter().filter(|entry| entry.call.is_some()).count();
     assert_eq!((calls, drained.entries.len(), drained.shed), (1_000, LOG_INTAKE_ROWS, 4_000 - LOG_INTAKE_ROWS as u64));
     for number in 0..3_000 {
         gathering.offer(call(number), None, now);
     }
     gathering.offer(warning(1), None, now);
-    let drained = gathering.drain(now, true);
+    let drained = drain(&mut gathering, now, true);
     assert!(drained.entries.iter().all(|entry| entry.call.is_some()), "a warning goes before any call");
     assert_eq!(accounted(&drained), 3_001);
 }
@@ -93,7 +97,7 @@ fn calls_are_shed_only_when_no_warning_is_left() {
 fn repetitions_within_the_window_become_one_entry_with_a_count() {
     let (mut gathering, start) = (Gathering::default(), Instant::now());
     assert_eq!(gathering.offer(warning(7), Some(7), start), News::Notice);
-    let drained = gathering.drain(start, false);
+    let drained = drain(&mut gathering, start, false);
     assert_eq!(
         (messages(&drained), drained.is_counting),
         (vec![("7".to_owned(), 1)], false),
@@ -102,13 +106,13 @@ fn repetitions_within_the_window_become_one_entry_with_a_count() {
     for second in 1..20 {
         gathering.offer(warning(7), Some(7), start + Duration::from_secs(second));
     }
-    let drained = gathering.drain(start + Duration::from_secs(20), false);
+    let drained = drain(&mut gathering, start + Duration::from_secs(20), false);
     assert_eq!((messages(&drained), drained.folded, drained.is_counting), (vec![], 18, true));
-    let drained = gathering.drain(start + LOG_FOLD_WINDOW, false);
+    let drained = drain(&mut gathering, start + LOG_FOLD_WINDOW, false);
     assert_eq!((messages(&drained), drained.is_counting), (vec![("7".to_owned(), 19)], false));
     // A new window, in which it is told at once again.
     gathering.offer(warning(7), Some(7), start + LOG_FOLD_WINDOW);
-    assert_eq!(messages(&gathering.drain(start + LOG_FOLD_WINDOW, false)), [("7".to_owned(), 1)]);
+    assert_eq!(messages(&drain(&mut gathering, start + LOG_FOLD_WINDOW, false)), [("7".to_owned(), 1)]);
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn what_is_counted_is_drained_at_the_end_and_shed_like_the_rest() {
     for _ in 0..10 {
         gathering.offer(warning(1), Some(1), now);
     }
-    let drained = gathering.drain(now, true);
+    let drained = drain(&mut gathering, now, true);
     assert_eq!((messages(&drained), drained.folded), (vec![("1".to_owned(), 1), ("1".to_owned(), 9)], 8));
     for _ in 0..10 {
         gathering.offer(warning(1), Some(1), now);
@@ -125,7 +129,7 @@ fn what_is_counted_is_drained_at_the_end_and_shed_like_the_rest() {
     for number in 0..LOG_INTAKE_ROWS as u64 {
         gathering.offer(call(number), None, now);
     }
-    let drained = gathering.drain(now, true);
+    let drained = drain(&mut gathering, now, true);
     assert_eq!((drained.shed, drained.folded), (10, 0));
     assert_eq!(accounted(&drained), 10 + LOG_INTAKE_ROWS as i64);
 }
@@ -138,7 +142,7 @@ fn many_different_warnings_are_counted_within_a_bound() {
         gathering.offer(warning(number), Some(number), now);
     }
     assert_eq!((gathering.windows.len(), gathering.ending.len()), (LOG_FOLD_WINDOWS, LOG_FOLD_WINDOWS));
-    assert_eq!(accounted(&gathering.drain(now, true)), 20 * LOG_FOLD_WINDOWS as i64);
+    assert_eq!(accounted(&drain(&mut gathering, now, true)), 20 * LOG_FOLD_WINDOWS as i64);
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn what_stays_here_is_a_ring_and_takes_no_room_from_warnings() {
     for number in 0..10_000 {
         gathering.offer(entry(&number.to_string(), Severity::Info), None, now);
     }
-    let drained = gathering.drain(now, true);
+    let drained = drain(&mut gathering, now, true);
     assert_eq!((drained.entries.len(), drained.shed), (LOG_LOCAL_ROWS + 1, 0));
     assert_eq!(drained.entries[0].message, "1");
     assert_eq!(drained.entries.last().map(|entry| entry.message.as_str()), Some("9999"));
@@ -161,7 +165,7 @@ fn the_logger_hears_of_the_first_entry_and_of_the_first_error() {
     let news: Vec<_> = [warning(1), warning(2), error(), error()].map(|entry| gathering.offer(entry, None, now)).into();
     assert_eq!(news, [News::Notice, News::Nothing, News::Notice, News::Nothing]);
     assert!(gathering.is_urgent());
-    gathering.drain(now, false);
+    drain(&mut gathering, now, false);
     assert!(!gathering.is_urgent());
     assert_eq!(gathering.offer(warning(3), None, now), News::Notice);
 }

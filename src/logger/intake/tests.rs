@@ -148,7 +148,9 @@ fn an_entry_has_a_bound_whatever_is_logged() {
     intake.call("p", "a", f64::NAN, json!(vec!["x".repeat(3_000); 30]));
     entries.extend(intake.drain(true).entries);
     for entry in entries {
-        let bytes = serde_json::to_string(&entry).unwrap().len();
+        let text = serde_json::to_string(&entry).unwrap();
+        let (bytes, again) = (text.len(), serde_json::from_str::<Entry>(&text).unwrap());
+        assert_eq!(Entry { ships: true, ..again }, entry, "it can be read again");
         assert!(bytes < 2 * LOG_ENTRY_BYTES, "{bytes}");
     }
 }
