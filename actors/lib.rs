@@ -7,6 +7,7 @@
 //! - [`conflict::ConflictResolver`]: decides what becomes of rows that changed on both sides.
 //! - [`sync::SyncScheduler`]: when a round runs, and the round itself.
 //! - [`backup::BackupTimer`]: when a backup is taken and tried.
+//! - [`logger::RemoteLogger`]: keeps the last log entries and ships the important ones to the server.
 //! - [`supervisor`]: restarts what fails.
 
 pub mod backup;
@@ -17,6 +18,8 @@ pub mod document;
 mod fault;
 mod instant;
 pub mod limits;
+pub mod logger;
+pub mod logs;
 pub mod machine;
 pub mod model;
 pub mod peer;

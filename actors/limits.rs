@@ -86,3 +86,47 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 pub const UPLOAD_PART_BYTES: u64 = 6 * 1024 * 1024;
 /// Bytes of a backup that is uploaded in one piece, where the server takes no parts; it is held in memory.
 pub const PLAIN_UPLOAD_BYTES: u64 = 50 * 1024 * 1024;
+/// Warnings, errors and API calls that wait in memory to be written to the log book; the oldest beyond it are shed.
+pub const LOG_INTAKE_ROWS: usize = 2_048;
+/// Bytes of the same.
+pub const LOG_INTAKE_BYTES: usize = 2 * 1024 * 1024;
+/// Less important entries that wait in memory; they stay on this device, and the oldest beyond it are forgotten.
+pub const LOG_LOCAL_ROWS: usize = 512;
+/// Bytes of the same.
+pub const LOG_LOCAL_BYTES: usize = 1024 * 1024;
+/// Bytes of one log entry; what is longer is cut.
+pub const LOG_ENTRY_BYTES: usize = 16 * 1024;
+/// Bytes of one text in a log entry.
+pub const LOG_TEXT_BYTES: usize = 4 * 1024;
+/// Bytes of one text that are looked at for secrets before it is cut.
+pub const LOG_TEXT_READ: usize = 32 * 1024;
+/// Fields of a log entry, and of each of its spans.
+pub const LOG_FIELDS: usize = 32;
+/// Spans of a log entry, the innermost ones.
+pub const LOG_SPANS: usize = 8;
+/// Levels of a value in a log entry.
+pub const LOG_DEPTH: usize = 8;
+/// How long identical warnings are folded into one.
+pub const LOG_FOLD_WINDOW: Duration = Duration::from_secs(30);
+/// Different warnings that are counted at the same time.
+pub const LOG_FOLD_WINDOWS: usize = 512;
+/// How long log entries gather before they are written.
+pub const LOG_WRITE_PAUSE: Duration = Duration::from_secs(1);
+/// The least time from one write of log entries to the next, whatever is in them.
+pub const LOG_WRITE_LEAST: Duration = Duration::from_millis(100);
+/// Entries in the log book that the server is still to have; the oldest beyond it are shed.
+pub const LOG_PENDING_ROWS: usize = 10_000;
+/// Bytes of the same.
+pub const LOG_PENDING_BYTES: usize = 16 * 1024 * 1024;
+/// Log entries in one request.
+pub const LOG_BATCH_ROWS: usize = 200;
+/// Bytes of the same.
+pub const LOG_BATCH_BYTES: usize = 256 * 1024;
+/// How long log entries gather before they are shipped.
+pub const LOG_SHIP_PAUSE: Duration = Duration::from_secs(2);
+/// How long shipping rests where the server has no such table, or does not let this user write to it.
+pub const LOG_REFUSED_RETRY: Duration = Duration::from_secs(10 * 60);
+/// Questions that wait for the log book; more are refused.
+pub const LOG_BOOK_QUESTIONS: usize = 64;
+/// Entries that the log book keeps at most, whatever is configured.
+pub const LOG_HISTORY_MAX: usize = 10_000;

@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 
 use crate::backups::{self, ArchiveError, PublishError, Reason, Taken};
 use crate::document::{Document, Layout};
+use crate::logs::{BookError, BookState, Drained, Entry, Kept, LogQuery, Settled, TableName};
 use crate::model::{
     Checkpoints, Compacted, Contested, Counts, Fault, Operation, Outcome, Outgoing, Past, RecordId, Reference,
     RemoteRow, Sequence, Stamp, Verdict, Version,
@@ -235,6 +236,33 @@ pub trait Publisher: Send + Sync {
     fn publish(&self) -> BoxFuture<'static, Result<(), PublishError>>;
 }
 
+/// Where log entries gather before they are written. It is filled from any thread and never makes one wait.
+pub trait LogIntake: Send + Sync {
+    /// Gives what has gathered; what is still being counted as well, if `all`.
+    fn drain(&self, all: bool) -> Drained;
+    /// Whether there is an error among it, which is not to be lost.
+    fn is_urgent(&self) -> bool;
+}
+
+/// Where log entries are kept. It is asked in order, and what was asked is done even if nobody waits for the answer.
+pub trait LogBook: Send + Sync {
+    /// Writes them down and sheds what is too much; `history` of them stay readable. Without entries it tells how it
+    /// stands.
+    fn append(&self, drained: Drained, history: usize) -> BoxFuture<'static, Result<BookState, BookError>>;
+    /// Those of the entries that stay readable, the oldest first.
+    fn newest(&self, query: LogQuery) -> BoxFuture<'static, Result<Vec<Kept>, BookError>>;
+    /// Leases the oldest ones that the server is to have: until they are settled none of them is shed.
+    fn lease(&self, rows: usize, bytes: usize) -> BoxFuture<'static, Result<Vec<Kept>, BookError>>;
+    /// Says what became of them.
+    fn settle(&self, numbers: Vec<i64>, settled: Settled) -> BoxFuture<'static, Result<BookState, BookError>>;
+}
+
+/// The server's table for log entries.
+pub trait LogSink: Send + Sync {
+    /// Sends them. Those that are there already stay as they are.
+    fn send(&self, table: TableName, entries: Vec<Entry>) -> BoxFuture<'static, Result<(), Fault>>;
+}
+
 /// Time.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 1970 by this device's clock.
@@ -258,6 +286,12 @@ pub struct Ports {
     pub archive: Arc<dyn Archive>,
     /// What the server is told of them.
     pub publisher: Arc<dyn Publisher>,
+    /// Where log entries gather.
+    pub log_intake: Arc<dyn LogIntake>,
+    /// Where they are kept.
+    pub log_book: Arc<dyn LogBook>,
+    /// Where the important ones go.
+    pub log_sink: Arc<dyn LogSink>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The host's own conflict resolvers, by collection.

@@ -3,6 +3,7 @@
 use tidelock_actors::backups::ArchiveError;
 use tidelock_actors::conflict::ConflictError;
 use tidelock_actors::document::NotADocument;
+use tidelock_actors::logs::BookError;
 use tidelock_actors::model::{Fault, FaultKind};
 use tidelock_actors::peer::PartError;
 use tidelock_actors::ports::StoreError;
@@ -32,6 +33,9 @@ pub enum Error {
     /// A backup could not be made, read or restored.
     #[error(transparent)]
     Archive(ArchiveError),
+    /// The log book gives no answer.
+    #[error(transparent)]
+    Logs(#[from] BookError),
     /// There is no such collection.
     #[error("unknown collection {name:?}; the configuration declares: {known}")]
     UnknownCollection {
@@ -100,6 +104,7 @@ impl Error {
             Self::Archive(ArchiveError::NoRoom(_)) => "disk_full",
             Self::Archive(ArchiveError::Invalid(_)) => "invalid",
             Self::Archive(ArchiveError::Failed(_) | ArchiveError::Store(_)) => "backup",
+            Self::Logs(_) => "logs",
             Self::UnknownCollection { .. } => "unknown_collection",
             Self::PullOnly(_) => "pull_only",
             Self::Document(_) => "not_a_document",
@@ -131,6 +136,7 @@ impl Error {
             Self::Open(_)
             | Self::Store(_)
             | Self::Archive(_)
+            | Self::Logs(_)
             | Self::Remote(_)
             | Self::Part(_)
             | Self::Stopped { .. } => 1,

@@ -10,6 +10,7 @@ pub mod collection;
 pub mod config;
 pub mod error;
 pub mod handle;
+pub mod logger;
 mod private;
 mod runtime;
 pub mod status;
@@ -26,8 +27,10 @@ pub use handle::{
     blocking, global,
 };
 pub use jiff::Timestamp;
+pub use logger::{Logger, tracing_layer};
 pub use status::{Phase, Status};
 pub use tidelock_actors::document::Document;
+pub use tidelock_actors::logs;
 pub use tidelock_actors::model;
 pub use tidelock_actors::ports::Resolver;
 pub use tidelock_actors::writes::{Choice, LeftAlone, RestoreMode};

@@ -12,10 +12,12 @@ use tidelock_actors::conflict::ConflictResolver;
 use tidelock_actors::limits::{
     ACTOR_MAILBOX, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STATUS_PAUSE, STORAGE_MAILBOX, WATCH_BACKLOG,
 };
+use tidelock_actors::logger::{self, LoggerStatus, Reached, RemoteLogger};
 use tidelock_actors::machine::backoff::Backoff;
 use tidelock_actors::machine::backup_times::Times;
 use tidelock_actors::machine::intensity::Allowance;
 use tidelock_actors::machine::outbox::{Outbox, Patience};
+use tidelock_actors::machine::shipping;
 use tidelock_actors::model::{CollectionRules, RecordId};
 use tidelock_actors::peer::Peer;
 use tidelock_actors::ports::{Ports, Store};
@@ -28,8 +30,9 @@ use tidelock_actors::sync::{Nudge, Remembered, Settings, SyncScheduler};
 use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::adapters::sqlite::Usage;
-use crate::config::Config;
+use crate::config::{Config, Level};
 use crate::error::Error;
+use crate::logger::{Hearing, Intake};
 use crate::status::{Status, StatusSources};
 
 #[cfg(not(panic = "unwind"))]
@@ -43,6 +46,7 @@ pub(crate) struct Parts {
     pub resolver: Peer<ConflictResolver>,
     pub sync: Peer<SyncScheduler>,
     pub backup: Peer<BackupTimer>,
+    pub logger: Peer<RemoteLogger>,
     pub changes: broadcast::Sender<Arc<[RecordId]>>,
     pub sources: StatusSources,
     pub status: watch::Receiver<Status>,
@@ -63,6 +67,8 @@ pub(crate) struct Equipment {
     pub config: Config,
     pub rules: Arc<[CollectionRules]>,
     pub usage: watch::Receiver<Usage>,
+    pub intake: Arc<Intake>,
+    pub ships_logs: bool,
     pub seed: u64,
 }
 
@@ -108,7 +114,9 @@ async fn live(
     mut stop_asked: watch::Receiver<bool>,
 ) {
     let arbiter = Arbiter::new();
+    let intake = equipment.intake.clone();
     let Some(parts) = start(equipment, &arbiter).await else { return };
+    let hearing = Hearing::begin(intake, parts.logger.clone());
     let mut storage_health = parts.storage.watch_health();
     if give_parts.send(parts.clone()).is_err() {
         return;
@@ -121,12 +129,19 @@ async fn live(
     parts.resolver.stop(DRAIN_DEADLINE).await;
     parts.queue.stop(DRAIN_DEADLINE).await;
     parts.storage.stop(DRAIN_DEADLINE).await;
+    // Last of all, so that the others' troubles are kept.
+    drop(hearing);
+    parts.logger.stop(DRAIN_DEADLINE).await;
     arbiter.stop();
     let _ = arbiter.join();
 }
 
 async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
-    let Equipment { store, ports, config, rules, usage, seed } = equipment;
+    let Equipment { store, ports, config, rules, usage, ships_logs, seed, .. } = equipment;
+    let (report_logs, logger_status) = watch::channel(LoggerStatus::default());
+    let logger = supervise(care("logger", ACTOR_MAILBOX, &config, true, seed + 8), |_| {
+        RemoteLogger::new(logger_settings(&config, ships_logs), &ports, report_logs, seed + 9)
+    });
     let (counts, watched_counts) = watch::channel(store.counts().clone());
     let (outbox, outbox_turns) = watch::channel(0);
     let (changes, _) = broadcast::channel(WATCH_BACKLOG);
@@ -172,6 +187,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         counts: watched_counts,
         sync: sync_status,
         backups: backup_status,
+        logger: logger_status,
         usage,
         parts: vec![
             (storage.name(), storage.watch_health()),
@@ -179,15 +195,17 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
             (resolver.name(), resolver.watch_health()),
             (sync.name(), sync.watch_health()),
             (backup.name(), backup.watch_health()),
+            (logger.name(), logger.watch_health()),
         ],
         collections: rules.iter().map(|rule| rule.name.to_string()).collect(),
         remote: ports.remote.clone(),
     };
+    tell_when_the_server_is_back(sources.sync.clone(), logger.clone());
     let status = publish_status(sources.clone());
     nudge_when_there_is_something_to_send(outbox_turns, sync.clone());
     maintain_now_and_then(storage.clone());
     let thread = tokio::runtime::Handle::current();
-    Some(Parts { storage, queue, resolver, sync, backup, changes, sources, status, thread })
+    Some(Parts { storage, queue, resolver, sync, backup, logger, changes, sources, status, thread })
 }
 
 /// The writer blocks while it commits, so it lives on a thread of its own.
@@ -245,6 +263,30 @@ pub(crate) fn backup_times(config: &Config) -> Times {
     let backoff = Backoff { base: sync.retry_delay, cap: sync.retry_delay_max };
     let (enabled, interval, drill_interval) = (backup.enabled, backup.interval, backup.drill_interval);
     Times { enabled, interval, drill_interval, publish: backup.publish, backoff }
+}
+
+/// The logger's part of the configuration.
+pub(crate) fn logger_settings(config: &Config, ships: bool) -> logger::Settings {
+    let (sync, log) = (&config.sync, &config.log);
+    let is_wanted =
+        sync.enabled && config.remote.url.is_some() && !log.table.is_empty() && log.remote_level != Level::Off;
+    let backoff = Backoff { base: sync.retry_delay, cap: sync.retry_delay_max };
+    let (table, history) = (log.table.as_str().into(), log.history);
+    logger::Settings { times: shipping::Times { ships: ships && is_wanted, backoff }, table, history }
+}
+
+/// What waits for the server need not wait longer than until a round has reached it.
+fn tell_when_the_server_is_back(mut sync: watch::Receiver<SyncStatus>, logger: Peer<RemoteLogger>) {
+    actix::spawn(async move {
+        let mut was_online = false;
+        while sync.changed().await.is_ok() {
+            let is_online = sync.borrow_and_update().is_online;
+            if is_online && !was_online {
+                logger.hint(Reached);
+            }
+            was_online = is_online;
+        }
+    });
 }
 
 /// Publishes at most every `STATUS_PAUSE`, and always the last one.

@@ -8,6 +8,8 @@ use futures::future::select_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backup::BackupStatus;
+use tidelock_actors::logger::LoggerStatus;
+use tidelock_actors::logs::BookState;
 use tidelock_actors::model::Counts;
 use tidelock_actors::ports::Remote;
 use tidelock_actors::status::{SyncPhase, SyncStatus};
@@ -71,10 +73,40 @@ pub struct Status {
     pub publish_error: Option<String>,
     /// What the store takes of what it may.
     pub storage: Usage,
+    /// What is to be sent to the server of what was logged.
+    #[serde(default)]
+    pub logger: LoggerView,
     /// Per collection.
     pub collections: BTreeMap<String, CollectionStatus>,
     /// Parts that are down or were restarted, with the last cause.
     pub parts: BTreeMap<String, PartStatus>,
+}
+
+/// The logger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggerView {
+    /// Entries that are still to be sent.
+    pub pending: u64,
+    /// What was said and not kept for want of room.
+    pub shed: u64,
+    /// What was said again and only counted.
+    pub folded: u64,
+    /// Entries that the server did not take.
+    pub refused: u64,
+    /// When the server last took some.
+    pub last_shipped_at: Option<Timestamp>,
+    /// Why they are not sent, or not kept.
+    pub last_error: Option<String>,
+}
+
+impl From<LoggerStatus> for LoggerView {
+    fn from(status: LoggerStatus) -> Self {
+        let BookState { pending, shed, folded, refused, shipped_ms, trouble } = status.book;
+        let last_shipped_at = shipped_ms.and_then(time);
+        let troubles: Vec<String> = [trouble, status.last_error].into_iter().flatten().collect();
+        let last_error = (!troubles.is_empty()).then(|| troubles.join("; "));
+        Self { pending, shed, folded, refused, last_shipped_at, last_error }
+    }
 }
 
 /// One collection.
@@ -109,6 +141,7 @@ pub(crate) struct StatusSources {
     pub counts: watch::Receiver<Counts>,
     pub sync: watch::Receiver<SyncStatus>,
     pub backups: watch::Receiver<BackupStatus>,
+    pub logger: watch::Receiver<LoggerStatus>,
     pub usage: watch::Receiver<Usage>,
     pub parts: Vec<(&'static str, watch::Receiver<Health>)>,
     pub collections: Vec<String>,
@@ -146,6 +179,7 @@ impl StatusSources {
             backups_published_at: backups.published_ms.and_then(time),
             publish_error: backups.publish_error,
             storage: *self.usage.borrow(),
+            logger: self.logger.borrow().clone().into(),
             collections,
             parts,
         }
@@ -153,9 +187,14 @@ impl StatusSources {
 
     /// Waits until something that the status shows has changed; `false` once nothing ever will.
     pub async fn changed(&mut self) -> bool {
-        let Self { counts, sync, backups, usage, parts, .. } = self;
-        let mut changes =
-            vec![counts.changed().boxed(), sync.changed().boxed(), backups.changed().boxed(), usage.changed().boxed()];
+        let Self { counts, sync, backups, logger, usage, parts, .. } = self;
+        let mut changes = vec![
+            counts.changed().boxed(),
+            sync.changed().boxed(),
+            backups.changed().boxed(),
+            logger.changed().boxed(),
+            usage.changed().boxed(),
+        ];
         changes.extend(parts.iter_mut().map(|(_, health)| health.changed().boxed()));
         select_all(changes).await.0.is_ok()
     }

@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod relations;
 pub mod retention;
 pub mod schedule;
+pub mod shipping;
 mod since;
 
 /// A seeded source of chance, so that a run can be repeated (SplitMix64, Steele et al. 2014).

@@ -21,7 +21,7 @@ impl Options {
                 name if !name.starts_with('-') => options.only = Some(name.to_owned()),
                 other => {
                     eprintln!(
-                        "unknown option {other}; there are --quick, --json and one of saves, network, kit, pending, audit, backup, size"
+                        "unknown option {other}; there are --quick, --json and one of saves, logs, network, kit, pending, audit, backup, size"
                     );
                     std::process::exit(2);
                 }

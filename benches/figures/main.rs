@@ -11,6 +11,7 @@ mod backup;
 mod figure;
 mod kit;
 mod local;
+mod logs;
 mod network;
 mod pending;
 mod size;
@@ -23,6 +24,9 @@ fn main() {
     let show = |figures: Vec<Figure>| figures.iter().for_each(|figure| figure.show(&options));
     if options.wants("saves") {
         show(local::figures(&options, &runtime));
+    }
+    if options.wants("logs") {
+        show(logs::figures(&options, &runtime));
     }
     if options.wants("network") {
         show(runtime.block_on(network::figures(&options)));

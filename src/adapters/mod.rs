@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod clock;
+pub(crate) mod log_book;
 pub mod nowhere;
 pub mod publisher;
 mod room;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tidelock_actors::document::Layout;
+use tidelock_actors::logs::{Entry, TableName};
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
-use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, LogSink, Nature, PullRequest, Pulled, Pushed, Remote};
 
 /// No server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +19,12 @@ fn fault() -> Fault {
 
 fn answer<T: Send + 'static>() -> BoxFuture<'static, Result<T, Fault>> {
     ready(Err(fault())).boxed()
+}
+
+impl LogSink for Nowhere {
+    fn send(&self, _: TableName, _: Vec<Entry>) -> BoxFuture<'static, Result<(), Fault>> {
+        answer()
+    }
 }
 
 impl Remote for Nowhere {

@@ -7,6 +7,7 @@ use tidelock_actors::document::Document;
 use tidelock_actors::writes::Choice;
 
 use crate::adapters::archive::Point;
+use crate::config::Level;
 
 /// A record that was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +133,34 @@ pub struct Decided {
     /// The conflict.
     pub id: i64,
 }
+
+/// From which level on messages are said and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeveledLog {
+    /// The level.
+    pub level: Level,
+}
+
+/// A call of a service that takes credits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedCall {
+    /// The service.
+    pub provider: String,
+    /// What it was asked for.
+    pub action: String,
+    /// What it took.
+    #[serde(default)]
+    pub credits: f64,
+    /// What is to be known about it.
+    #[serde(default)]
+    pub metadata: serde_json::Value,
+}
+
+/// Something was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {}
 
 /// How to compact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

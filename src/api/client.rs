@@ -8,18 +8,20 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidelock_actors::document::Document;
+use tidelock_actors::logs::{Kept, LogQuery};
 use tidelock_actors::model::Compacted;
 use tidelock_actors::writes::Choice;
 
 use super::bodies::{
-    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, Fetch, GivenUp, Keyed, Named,
-    Question, Redriven, Saved,
+    BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, Fetch, GivenUp, Keyed, LeveledLog,
+    Named, Question, Redriven, Saved,
 };
 use super::endpoint::Endpoint;
 use super::problem::Problem;
 use crate::adapters::sqlite::{
     ConflictView, Difference, ListQuery, Listed, QueueFilter, QueuedOperation, RoundView, Stats, Verified, VersionView,
 };
+use crate::config::Level;
 use crate::status::Status;
 use crate::{
     AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Notice, Point, RestoreReport,
@@ -237,6 +239,21 @@ impl Client {
     /// As of [`Backups`](crate::Backups).
     pub async fn restore_copy(&self, point: Point, to: PathBuf) -> Result<RestoredCopy, Problem> {
         self.send(Method::POST, &["backups", "restore-copy"], &Carried { point, to }).await
+    }
+
+    /// As of [`Logger`](crate::Logger).
+    pub async fn logs(&self, query: LogQuery) -> Result<Vec<Kept>, Problem> {
+        let mut parameters = Vec::new();
+        parameters.extend(query.level.map(|level| ("level", level.name().to_owned())));
+        parameters.extend(query.since.map(|since| ("since", since.to_string())));
+        parameters.extend(query.after.map(|after| ("after", after.to_string())));
+        parameters.extend(query.limit.map(|limit| ("limit", limit.to_string())));
+        self.get_from(&["logs"], &parameters).await
+    }
+
+    /// As of [`Logger`](crate::Logger), and what the process says changes as well.
+    pub async fn set_log_level(&self, level: Level) -> Result<LeveledLog, Problem> {
+        self.send(Method::PUT, &["logs", "level"], &LeveledLog { level }).await
     }
 
     /// As of the handle.

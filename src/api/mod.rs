@@ -8,6 +8,7 @@ mod client;
 mod endpoint;
 mod guard;
 mod keys;
+mod logs;
 mod problem;
 mod routes;
 mod server;
@@ -15,7 +16,8 @@ mod server;
 use std::time::Duration;
 
 pub use bodies::{
-    BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, Question, Redriven, Saved, Side,
+    BulkSaved, Chosen, Decided, Decision, Deleted, Discarded, GivenUp, Keyed, LeveledLog, LoggedCall, Noted, Question,
+    Redriven, Saved, Side,
 };
 pub use client::Client;
 pub use endpoint::{ADDRESS_FILE, Announced, Endpoint, TOKEN_FILE};

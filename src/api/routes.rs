@@ -15,13 +15,14 @@ use super::bodies::{
     Question, Redriven, Saved,
 };
 use super::keys::key_of;
+use super::logs;
 use super::problem::Problem;
 use crate::adapters::sqlite::{ListQuery, QueueFilter};
 use crate::error::Error;
 use crate::{AuditRequest, RestoreRequest, SyncRequest, Tidelock};
 
-type Answer = Result<HttpResponse, Problem>;
-type Body = Result<web::Bytes, actix_web::Error>;
+pub(super) type Answer = Result<HttpResponse, Problem>;
+pub(super) type Body = Result<web::Bytes, actix_web::Error>;
 
 /// The table of contents.
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -58,6 +59,9 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/backups/export").route(post().to(export_backup)))
         .service(at("/backups/restore").route(post().to(restore)))
         .service(at("/backups/restore-copy").route(post().to(restore_copy)))
+        .service(at("/logs").route(get().to(logs::logs)))
+        .service(at("/logs/level").route(put().to(logs::set_level)))
+        .service(at("/logs/calls").route(post().to(logs::log_call)))
         .service(at("/verify").route(get().to(verify)))
         .service(at("/stats").route(get().to(stats)))
         .service(at("/compact").route(post().to(compact)));
@@ -326,13 +330,13 @@ fn key_field(tidelock: &Tidelock, collection: &str) -> String {
     tidelock.config().collections.get(collection).map_or_else(|| "id".to_owned(), |collection| collection.key.clone())
 }
 
-fn json(value: &impl Serialize) -> Answer {
+pub(super) fn json(value: &impl Serialize) -> Answer {
     let body = serde_json::to_string(value)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "invalid", 1, error.to_string()))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
-fn body_of(body: Body) -> Result<web::Bytes, Problem> {
+pub(super) fn body_of(body: Body) -> Result<web::Bytes, Problem> {
     body.map_err(|error| {
         let status = error.as_response_error().status_code();
         Problem::new(status, "body", 2, format!("the request's body cannot be read: {error}"))
@@ -340,22 +344,22 @@ fn body_of(body: Body) -> Result<web::Bytes, Problem> {
 }
 
 /// Documents inside keep their text, as everywhere.
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body)
         .map_err(|error| Problem::bad_request(format!("the request's body is not as it must be: {error}")))
 }
 
-fn parameter<T: DeserializeOwned>(name: &str, value: &str) -> Result<T, Problem> {
+pub(super) fn parameter<T: DeserializeOwned>(name: &str, value: &str) -> Result<T, Problem> {
     serde_json::from_str(value)
         .map_err(|error| Problem::bad_request(format!("{name} = {value} is not allowed: {error}")))
 }
 
-fn unknown_parameter(name: &str, known: &str) -> Problem {
+pub(super) fn unknown_parameter(name: &str, known: &str) -> Problem {
     Problem::bad_request(format!("unknown parameter {name:?}; there are {known}"))
 }
 
 /// The answer, if it comes within the deadline.
-async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
     match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {

@@ -8,10 +8,11 @@ use tidelock::adapters::sqlite::{
     VersionView, is_owned,
 };
 use tidelock::api::{Client, Endpoint};
+use tidelock::logs::{Kept, LogQuery};
 use tidelock::model::Compacted;
 use tidelock::{
-    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Inspection, Phase, Repair, RestoreReport,
-    RestoreRequest, RollbackReport, RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
+    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Extras, Inspection, Phase, Repair,
+    RestoreReport, RestoreRequest, RollbackReport, RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
 };
 
 use super::failure::{FAILED, Failure};
@@ -63,7 +64,8 @@ impl Access {
             let mut own = config.clone();
             own.sync.auto = false;
             own.backup.enabled = false;
-            match Tidelock::open(own) {
+            // What is logged meanwhile is sent by whoever is here for longer.
+            match Tidelock::open_with(own, Extras { holds_logs: true, ..Extras::default() }) {
                 Ok(tidelock) => return Ok(Self::Own(Box::new(Own { tidelock, auto: config.sync.auto }))),
                 Err(Error::Open(OpenError::Owned { .. })) if Instant::now() < deadline => {
                     tokio::time::sleep(PAUSE).await
@@ -198,6 +200,13 @@ impl Access {
 
     pub async fn restore(&self, request: RestoreRequest) -> Result<RestoreReport, Failure> {
         ask!(self, restore(request))
+    }
+
+    pub async fn logs(&self, query: LogQuery) -> Result<Vec<Kept>, Failure> {
+        match self {
+            Self::Own(own) => Ok(own.tidelock.logger().entries(query).await?),
+            Self::Process(client) => Ok(client.logs(query).await?),
+        }
     }
 
     pub async fn verify(&self) -> Result<Verified, Failure> {

@@ -7,10 +7,12 @@ use clap_complete::Shell;
 
 mod backup;
 mod history;
+mod logs;
 mod storage;
 
 pub use backup::{Backup, BackupPoint, Mode};
 pub use history::{Diff, Rollback};
+pub use logs::Logs;
 pub use storage::{Compact, Stats};
 
 /// A local-first data layer for apps whose backend is Supabase.
@@ -97,6 +99,8 @@ pub enum Command {
     Audit(Audit),
     /// Show sizes and counts
     Stats(Stats),
+    /// Show what was logged lately: the last 500 entries, unless log.history says otherwise
+    Logs(Logs),
     /// Give back the room that what was deleted has left
     ///
     /// History beyond its bounds goes, and the database is written anew: for a moment that takes twice its size. Reads go

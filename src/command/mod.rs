@@ -14,6 +14,7 @@ mod history;
 mod import;
 mod input;
 mod logging;
+mod logs;
 mod moment;
 mod output;
 mod overview;
@@ -124,6 +125,7 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         Command::Rollback(arguments) => history::roll_back(access, arguments, output).await,
         Command::Audit(arguments) => audit::audit(access, arguments, output).await,
         Command::Verify(_) => overview::verify(access, output).await,
+        Command::Logs(arguments) => logs::logs(access, arguments, output).await,
         Command::Stats(arguments) => storage::stats(access, arguments, output).await,
         Command::Compact(arguments) => storage::compact(access, arguments, output).await,
         Command::Run(_)

@@ -31,6 +31,12 @@ fn status_words(status: &Status) -> String {
     if status.storage.state != Fullness::Ok {
         lines.push(("storage", taken(status.storage)));
     }
+    let logger = &status.logger;
+    if logger.pending + logger.shed + logger.refused > 0 || logger.last_error.is_some() {
+        let [pending, shed, refused] = [logger.pending, logger.shed, logger.refused];
+        lines.push(("log entries", format!("{pending} to be sent, {shed} shed, {refused} refused")));
+    }
+    lines.extend(logger.last_error.iter().map(|error| ("log error", error.clone())));
     lines.extend(status.stalled_since.iter().map(|since| ("stalled since", since.to_string())));
     let collections = status.collections.iter().map(|(name, collection)| {
         let counts = [collection.records, collection.pending, collection.parked, collection.conflicts];

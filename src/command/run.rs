@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use serde::Serialize;
 use tidelock::api::{Announced, Endpoint, Server};
-use tidelock::config::{ConfigError, ConfigWatch, LoadOptions, Loaded};
+use tidelock::config::{ConfigError, ConfigWatch, Level, LoadOptions, Loaded};
 use tidelock::{Config, Phase, Tidelock};
 
 use super::access::open_own;
@@ -51,7 +51,8 @@ pub async fn run(options: LoadOptions, arguments: &Run, verbose: u8, output: Out
     }
     notify(&[sd_notify::NotifyState::Ready]);
 
-    let mut process = Process { tidelock, logging, watch: ConfigWatch::new(options, &loaded) };
+    let level = loaded.config.log.level;
+    let mut process = Process { tidelock, logging, level, watch: ConfigWatch::new(options, &loaded) };
     let end = process.live(&mut signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);
     stop(process.tidelock, door, &mut signals).await;
@@ -61,6 +62,8 @@ pub async fn run(options: LoadOptions, arguments: &Run, verbose: u8, output: Out
 struct Process {
     tidelock: Tidelock,
     logging: Logging,
+    /// From which level on it speaks.
+    level: Level,
     watch: ConfigWatch,
 }
 
@@ -79,6 +82,12 @@ impl Process {
             if let Some(news) = news {
                 self.take_over(news).await;
             }
+            let level = self.tidelock.logger().level();
+            if level != self.level {
+                // Somebody wants another one, by the configuration or over the API.
+                self.level = level;
+                self.logging.set(level);
+            }
             let status = self.tidelock.status();
             if status.phase == Phase::Failed {
                 let cause = status.parts.values().find_map(|part| part.cause.clone()).or(status.last_error);
@@ -92,21 +101,15 @@ impl Process {
     async fn take_over(&self, news: Result<Loaded, ConfigError>) {
         notify(&[sd_notify::NotifyState::Reloading]);
         match news {
-            Ok(loaded) => {
-                self.logging.set(loaded.config.log.level);
-                match self.tidelock.reconfigure(loaded.config).await {
-                    Ok(waiting) if waiting.is_empty() => tracing::info!("the configuration was read anew"),
-                    Ok(waiting) => {
-                        tracing::warn!(
-                            "the configuration was read anew; a restart is needed for {}",
-                            waiting.join(", ")
-                        );
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the configuration was read anew and could not be taken over")
-                    }
+            Ok(loaded) => match self.tidelock.reconfigure(loaded.config).await {
+                Ok(waiting) if waiting.is_empty() => tracing::info!("the configuration was read anew"),
+                Ok(waiting) => {
+                    tracing::warn!("the configuration was read anew; a restart is needed for {}", waiting.join(", "));
                 }
-            }
+                Err(error) => {
+                    tracing::error!(%error, "the configuration was read anew and could not be taken over")
+                }
+            },
             Err(error) => {
                 for problem in error.problems() {
                     tracing::error!("{problem}; the former configuration stays in force");
@@ -165,7 +168,6 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 mod tests {
     use super::super::arguments::LogFormat;
     use super::*;
-    use tidelock::config::Level;
 
     #[tokio::test]
     async fn a_store_that_fails_for_good_ends_the_process_with_one_clear_line() {
@@ -179,7 +181,7 @@ mod tests {
         let tidelock = Tidelock::open(loaded.config.clone()).unwrap();
         let logging = Logging::start(Level::Off, 0, LogFormat::Text);
         let watch = ConfigWatch::new(options, &loaded);
-        let mut process = Process { tidelock: tidelock.clone(), logging, watch };
+        let mut process = Process { tidelock: tidelock.clone(), logging, level: Level::Off, watch };
         tidelock.drill("storage").await.unwrap();
         let mut signals = Signals::listen().unwrap();
         let end = tokio::time::timeout(STOP_DEADLINE, process.live(&mut signals)).await.expect("it ends by itself");

@@ -11,6 +11,7 @@ use super::schema::{self, Key};
 use super::size::Size;
 use super::{Config, collections};
 use crate::adapters::archive;
+use tidelock_actors::limits::LOG_HISTORY_MAX;
 
 /// Looks at one layer by itself: every key must be known and every value must fit its key.
 pub(super) fn check_layer(layer: &Table) -> Vec<String> {
@@ -225,6 +226,8 @@ impl Check<'_> {
         self.require(config.storage.history_keep <= 100_000, "storage.history_keep");
         self.within("storage.history_max_age", config.storage.history_max_age, Duration::ZERO, 3650 * DAY);
         self.require(config.storage.quota.is_none_or(|quota| quota >= QUOTA_LEAST), "storage.quota");
+        self.require(config.log.history <= LOG_HISTORY_MAX, "log.history");
+        self.require(collections::is_table(&config.log.table), "log.table");
         self.require(config.api.bind.ip().is_loopback(), "api.bind");
         let supervision = &config.supervision;
         self.require(supervision.restarts <= 1_000, "supervision.restarts");

@@ -61,7 +61,7 @@ pub(super) fn is_name(name: &str) -> bool {
         && !name.starts_with("sqlite_")
 }
 
-fn is_table(table: &str) -> bool {
+pub(super) fn is_table(table: &str) -> bool {
     let parts: Vec<_> = table.split('.').collect();
     table.is_empty() || (parts.len() <= 2 && parts.iter().all(|part| is_column(part)))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidelock_actors::logs::Severity;
 use tidelock_actors::model::{Direction, Strategy};
 
 use super::size::{Size, size_or_nothing};
@@ -157,12 +158,20 @@ pub struct BackupSettings {
     pub upload: String,
 }
 
-/// `[log]`: what is said on standard error.
+/// `[log]`: what is said on standard error, what is kept of it, and what the server gets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
-    /// The least important messages that are said.
+    /// The least important messages that are said and kept.
     pub level: Level,
+    /// The least important messages that the server gets.
+    pub remote_level: Level,
+    /// The last so many entries are kept.
+    pub history: usize,
+    /// The server's table for them; empty for none.
+    pub table: String,
+    /// Names of further fields whose values are not logged.
+    pub redact: Vec<String>,
 }
 
 /// How important a message is.
@@ -186,13 +195,30 @@ pub enum Level {
 impl Level {
     /// The name used in configuration.
     pub fn name(self) -> &'static str {
+        self.severity().map_or("off", Severity::name)
+    }
+
+    /// The level at which entries of this severity are the least important ones; nothing for none.
+    pub fn of(severity: Option<Severity>) -> Self {
+        match severity {
+            None => Self::Off,
+            Some(Severity::Error) => Self::Error,
+            Some(Severity::Warn) => Self::Warn,
+            Some(Severity::Info) => Self::Info,
+            Some(Severity::Debug) => Self::Debug,
+            Some(Severity::Trace) => Self::Trace,
+        }
+    }
+
+    /// The least important entries of this level; none for `off`.
+    pub fn severity(self) -> Option<Severity> {
         match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
+            Self::Off => None,
+            Self::Error => Some(Severity::Error),
+            Self::Warn => Some(Severity::Warn),
+            Self::Info => Some(Severity::Info),
+            Self::Debug => Some(Severity::Debug),
+            Self::Trace => Some(Severity::Trace),
         }
     }
 }

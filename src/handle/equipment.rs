@@ -7,15 +7,21 @@ use secrecy::{ExposeSecret, SecretString};
 use tidelock_actors::backups::Keep;
 use tidelock_actors::limits::{PAGE_ROWS, READERS};
 use tidelock_actors::model::CollectionRules;
-use tidelock_actors::ports::{Reader, Remote};
+use tidelock_actors::ports::{LogSink, Reader, Remote};
 
 use crate::adapters::archive::{ArchiveOptions, FileArchive, Keys};
 use crate::adapters::nowhere::Nowhere;
 use crate::adapters::publisher::Everywhere;
 use crate::adapters::sqlite::{SqliteReads, StoreOptions, machine};
-use crate::adapters::supabase::{Account, Chosen, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender};
+use crate::adapters::supabase::{
+    Account, Chosen, Cleaner, KitOptions, Plain, PlainOptions, SERVER_EPOCH, Sender, TokenSource, UsageLogs,
+};
 use crate::config::{Config, Mode};
 use crate::error::Error;
+use crate::logger::Intake;
+
+/// The signed-in user's access token, as it is now.
+pub(super) type Token = Arc<RwLock<Option<SecretString>>>;
 
 /// The store's part of the configuration.
 pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> StoreOptions {
@@ -55,10 +61,10 @@ pub(super) fn archive_options(config: &Config) -> ArchiveOptions {
 /// The user's backups on whichever device; none without a server.
 pub(super) fn everywhere(
     config: &Config,
-    token: Arc<RwLock<Option<SecretString>>>,
+    token: Token,
     archive: &FileArchive,
 ) -> Result<Option<Arc<Everywhere>>, Error> {
-    let Some(options) = plain_options(config, &[], token) else { return Ok(None) };
+    let Some(options) = way(config, &[], token) else { return Ok(None) };
     let (account, place) = (Account::new(&options)?, shelf(&config.storage.data_dir));
     Ok(Some(Arc::new(Everywhere::new(account, archive.clone(), place, bucket(config)))))
 }
@@ -76,18 +82,15 @@ pub(super) fn sender(reads: &SqliteReads) -> Result<Sender, Error> {
     Ok(Sender { client: identity.client_id, epoch: identity.epoch, server_epoch, checkpoints })
 }
 
-/// How requests are sent; nothing without a server.
-fn plain_options(
-    config: &Config,
-    rules: &[CollectionRules],
-    token: Arc<RwLock<Option<SecretString>>>,
-) -> Option<PlainOptions> {
-    let (url, key) = (config.remote.url.as_ref()?, config.remote.anon_key.as_ref()?);
+/// The way to the server, if one is configured.
+fn way(config: &Config, rules: &[CollectionRules], token: Token) -> Option<PlainOptions> {
+    let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return None };
     let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let token: TokenSource = Arc::new(move || current().map(|token| token.expose_secret().to_owned()));
     Some(PlainOptions {
         url: url.clone(),
         publishable_key: key.expose_secret().to_owned(),
-        token: Arc::new(move || current().map(|token| token.expose_secret().to_owned())),
+        token,
         timeout: config.remote.timeout,
         compress: config.remote.compress,
         compress_requests: config.remote.compress_requests,
@@ -97,14 +100,26 @@ fn plain_options(
     })
 }
 
+/// The server's table for log entries, which come from this device.
+pub(super) fn log_sink(
+    config: &Config,
+    token: Token,
+    device: &str,
+    intake: Arc<Intake>,
+) -> Result<Arc<dyn LogSink>, Error> {
+    let Some(options) = way(config, &[], token) else { return Ok(Arc::new(Nowhere)) };
+    let clean: Cleaner = Arc::new(move |text| intake.redactor().text(text).into_owned());
+    Ok(Arc::new(UsageLogs::new(&options, device, clean)?))
+}
+
 /// The server's part of the configuration.
 pub(super) fn remote(
     config: &Config,
     rules: &[CollectionRules],
-    token: Arc<RwLock<Option<SecretString>>>,
+    token: Token,
     sender: Sender,
 ) -> Result<Arc<dyn Remote>, Error> {
-    let Some(options) = plain_options(config, rules, token) else { return Ok(Arc::new(Nowhere)) };
+    let Some(options) = way(config, rules, token) else { return Ok(Arc::new(Nowhere)) };
     let is_required = match config.remote.mode {
         Mode::Plain => return Ok(Arc::new(Plain::new(options)?)),
         Mode::Auto => false,

@@ -27,25 +27,28 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backup;
 use tidelock_actors::conflict;
+use tidelock_actors::logger as actors_logger;
 use tidelock_actors::model::CollectionRules;
-use tidelock_actors::ports::{Ports, Remote, Resolver, Store};
+use tidelock_actors::ports::{LogBook, Ports, Remote, Resolver, Store};
 use tidelock_actors::queue;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync;
 
 use crate::adapters::archive::FileArchive;
 use crate::adapters::clock::SystemClock;
+use crate::adapters::log_book::SqliteLogBook;
 use crate::adapters::publisher::{Everywhere, Publishing};
-use crate::adapters::sqlite::{Quota, SqliteReads};
+use crate::adapters::sqlite::{OpenError, Quota, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
-use crate::runtime::{Equipment, Parts, Runtime, backup_times, patience, sync_settings};
+use crate::logger::{self, Logger};
+use crate::runtime::{Equipment, Parts, Runtime, backup_times, logger_settings, patience, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
 pub use backups::{BackupTrial, Backups, Exported, RestoreReport, RestoreRequest, RestoredCopy};
-use equipment::{archive_options, bucket, everywhere, remote, sender};
+use equipment::{archive_options, bucket, everywhere, log_sink, remote, sender};
 pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;
 pub use repair::Repair;
@@ -64,6 +67,8 @@ struct Inner {
     remote: Arc<dyn Remote>,
     archive: FileArchive,
     everywhere: Option<Arc<Everywhere>>,
+    logger: Logger,
+    ships_logs: bool,
     quota: Quota,
     rules: Arc<[CollectionRules]>,
     config: RwLock<Config>,
@@ -77,6 +82,8 @@ pub struct Extras {
     pub resolvers: BTreeMap<Arc<str>, Arc<dyn Resolver>>,
     /// Another way to the server than PostgREST; for tests and for servers of one's own.
     pub remote: Option<Arc<dyn Remote>>,
+    /// Whether log entries for the server wait for another time, as the commands of the `tidelock` program wish it.
+    pub holds_logs: bool,
 }
 
 /// Which half of a round to run.
@@ -155,25 +162,57 @@ impl Tidelock {
     ) -> Result<Self, Error> {
         let rules: Arc<[CollectionRules]> = config.rules().into();
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
+        let sender = sender(&reads)?;
+        let device = sender.client.clone();
         let remote = match extras.remote {
             Some(remote) => remote,
-            None => remote(&config, &rules, token.clone(), sender(&reads)?)?,
+            None => remote(&config, &rules, token.clone(), sender)?,
         };
         let everywhere = everywhere(&config, token.clone(), &archive)?;
+        let intake = logger::intake_of(&config, config.remote.access_token.clone());
+        let folder = config.storage.data_dir.clone();
+        let log_book = SqliteLogBook::start(&folder).map_err(|source| OpenError::Files { path: folder, source })?;
+        let log_book: Arc<dyn LogBook> = Arc::new(log_book);
         let ports = Ports {
             reader: Arc::new(reads.clone()),
             remote: remote.clone(),
             archive: Arc::new(archive.clone()),
             publisher: Arc::new(Publishing(everywhere.clone())),
+            log_intake: intake.clone(),
+            log_book: log_book.clone(),
+            log_sink: log_sink(&config, token.clone(), &device, intake.clone())?,
             clock: Arc::new(SystemClock),
             resolvers: Arc::new(extras.resolvers),
         };
         let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
-        let equipment =
-            Equipment { store, ports, config: config.clone(), rules: rules.clone(), usage: quota.watch(), seed };
+        let ships_logs = !extras.holds_logs;
+        let equipment = Equipment {
+            store,
+            ports,
+            config: config.clone(),
+            rules: rules.clone(),
+            usage: quota.watch(),
+            intake: intake.clone(),
+            ships_logs,
+            seed,
+        };
         let (runtime, parts) = Runtime::start(equipment)?;
+        let logger = Logger { intake, book: log_book, peer: parts.logger.clone(), thread: parts.thread.clone() };
         let config = RwLock::new(config);
-        let inner = Inner { runtime, parts, reads, remote, archive, everywhere, quota, rules, config, token };
+        let inner = Inner {
+            runtime,
+            parts,
+            reads,
+            remote,
+            archive,
+            everywhere,
+            logger,
+            ships_logs,
+            quota,
+            rules,
+            config,
+            token,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -250,21 +289,40 @@ impl Tidelock {
             everywhere.configure(bucket(&in_force));
         }
         parts.backup.ask(backup::Configure(backup_times(&in_force))).await?;
+        self.inner.logger.intake.set_levels(logger::levels(&in_force));
+        let settings = logger_settings(&in_force, self.inner.ships_logs);
+        parts.logger.ask(actors_logger::Configure(settings)).await?;
         if self.inner.quota.set(in_force.storage.quota) {
             // A round that found no room may find some now.
             self.nudge();
         }
-        if has_another_token {
-            self.set_access_token(in_force.remote.access_token.clone());
-        }
+        let token = in_force.remote.access_token.clone();
         *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+        if has_another_token {
+            self.set_access_token(token);
+        } else {
+            self.redact_anew();
+        }
         Ok(needs_restart)
     }
 
     /// Gives a new bearer token; a round that waited for one starts.
     pub fn set_access_token(&self, token: Option<SecretString>) {
         *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        self.redact_anew();
         self.nudge();
+        self.inner.parts.logger.hint(actors_logger::Renewed);
+    }
+
+    /// The secrets may be others now.
+    fn redact_anew(&self) {
+        let token = self.inner.token.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.inner.logger.intake.set_redactor(logger::redactor(&self.config(), token));
+    }
+
+    /// What was logged, and a way to log calls of services.
+    pub fn logger(&self) -> Logger {
+        self.inner.logger.clone()
     }
 
     /// Stops the runtime in order and gives the store back. Other clones answer `Stopped` from then on.
@@ -272,7 +330,7 @@ impl Tidelock {
         self.inner.runtime.stop().await;
     }
 
-    /// Makes a part panic (`storage`, `queue`, `conflict`, `sync` or `backup`), to see that nothing is lost by it.
+    /// Makes a part panic (`storage`, `queue`, `conflict`, `sync`, `backup` or `logger`), to see that nothing is lost by it.
     #[doc(hidden)]
     pub async fn drill(&self, part: &str) -> Result<(), Error> {
         let parts = &self.inner.parts;
@@ -282,6 +340,7 @@ impl Tidelock {
             "conflict" => parts.resolver.ask(Crash).await,
             "sync" => parts.sync.ask(Crash).await,
             "backup" => parts.backup.ask(Crash).await,
+            "logger" => parts.logger.ask(Crash).await,
             other => return Err(Error::Invalid(format!("unknown part {other:?}"))),
         };
         // The part panics at this message, so it cannot answer it.

@@ -23,6 +23,8 @@ mod history;
 mod kill;
 mod kit;
 mod kit_sql;
+mod logger;
+mod logger_process;
 mod lost_answers;
 mod outages;
 mod paging;

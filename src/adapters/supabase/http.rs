@@ -117,15 +117,9 @@ impl Link {
         })
     }
 
-    /// The user that the bearer token is of, by its claim `sub`; whether the token is good is the server's to say.
+    /// The user that the bearer token is of; none where there is no token, or it is no JWT.
     pub fn user(&self) -> Option<String> {
-        #[derive(serde::Deserialize)]
-        struct Claims {
-            sub: String,
-        }
-        let token = (self.token)()?;
-        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
-        serde_json::from_slice::<Claims>(&claims).ok().map(|claims| claims.sub)
+        subject(&(self.token)()?)
     }
 
     /// Whether there is a bearer token just now.
@@ -278,4 +272,29 @@ fn date(response: &Response) -> Option<Timestamp> {
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// Whose an access token is, as it says itself; the server looks whether that is true.
+fn subject(token: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        sub: String,
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
+    serde_json::from_slice::<Claims>(&claims).ok().map(|claims| claims.sub)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_tells_whose_it_is() {
+        // {"sub":"5ea51de0-0000-4000-8000-00000000000ÿ","n":1}
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI1ZWE1MWRlMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDAwMMO_IiwibiI6MX0.x";
+        assert_eq!(subject(token).as_deref(), Some("5ea51de0-0000-4000-8000-00000000000ÿ"));
+        for text in ["", "sb_secret_x", "a.b.c", "a.e30.c", "..", "a.eyJ!.c"] {
+            assert_eq!(subject(text), None, "{text}");
+        }
+    }
 }

@@ -9,6 +9,7 @@
 //! - the server kit: `kit`, and `chosen`, which asks whether it is there; `installation` (its SQL), `describe` (what is
 //!   installed);
 //! - `account`: requests that are about no collection;
+//! - `usage_logs`: log entries as rows of a table;
 //! - `server_clock`: how far the server's clock is from this device's.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
@@ -40,6 +41,7 @@ mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
+mod usage_logs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +64,7 @@ pub use kit::SERVER_EPOCH;
 use pull::Stride;
 pub(crate) use request_line::{Query, condition};
 use table::Table;
+pub use usage_logs::{Cleaner, UsageLogs};
 
 /// What the plain mode needs to know.
 #[derive(Clone)]

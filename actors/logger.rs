@@ -1,0 +1,300 @@
+//! Keeps what is logged and ships what is important to the server. It never makes anybody wait who logs, and says
+//! nothing about itself through itself: its troubles are in its status. Its decisions are in `machine::shipping`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use crate::deferred::Deferred;
+use crate::instant::now;
+use crate::limits::{ACTOR_MAILBOX, LOG_BATCH_BYTES, REMOTE_DEADLINE};
+use crate::logs::{BookError, BookState, Kept, Settled, TableName};
+use crate::machine::shipping::{Effect, Input, Shipping, Times, Verdict, judge};
+use crate::model::{Fault, FaultKind};
+use crate::ports::{Clock, LogBook, LogIntake, LogSink, Ports};
+use crate::supervisor::{Crash, Stop};
+
+/// What stands before the names of everything that the logger says and does. It is never logged by itself.
+pub const OWN_TARGET: &str = "tidelock_logger";
+
+/// A hint: something has gathered in the intake.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Noticed;
+
+/// Writes down what has gathered and answers when that is done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WriteDown;
+
+/// A hint: the server can be reached again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reached;
+
+/// A hint: there are other credentials.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Renewed;
+
+/// Takes over changed settings.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Configure(pub Settings);
+
+/// The logger's part of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// When to ship.
+    pub times: Times,
+    /// Where to on the server.
+    pub table: TableName,
+    /// Entries that stay readable.
+    pub history: usize,
+}
+
+/// What the world is told about it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoggerStatus {
+    /// How the book stands.
+    pub book: BookState,
+    /// Why the last batch did not arrive, until one does.
+    pub last_error: Option<String>,
+}
+
+/// The actor.
+pub struct RemoteLogger {
+    shipping: Shipping,
+    settings: Settings,
+    intake: Arc<dyn LogIntake>,
+    book: Arc<dyn LogBook>,
+    sink: Arc<dyn LogSink>,
+    clock: Arc<dyn Clock>,
+    status: watch::Sender<LoggerStatus>,
+    /// What the book did not take: it is counted as shed.
+    unwritten: u64,
+    /// Those who wait for the write at work, and for the one after it.
+    waiting: [Vec<Deferred<()>>; 2],
+    wake_up: Option<SpawnHandle>,
+}
+
+/// What became of a batch.
+struct Ended {
+    verdict: Verdict,
+    sent: usize,
+    fault: Option<String>,
+    state: Option<BookState>,
+}
+
+impl RemoteLogger {
+    /// Goes on where the book stands.
+    pub fn new(settings: Settings, ports: &Ports, status: watch::Sender<LoggerStatus>, seed: u64) -> Self {
+        let shipping = Shipping::new(settings.times, now(), seed);
+        let (intake, book, sink) = (ports.log_intake.clone(), ports.log_book.clone(), ports.log_sink.clone());
+        let clock = ports.clock.clone();
+        let (unwritten, waiting, wake_up) = (0, Default::default(), None);
+        Self { shipping, settings, intake, book, sink, clock, status, unwritten, waiting, wake_up }
+    }
+
+    fn step(&mut self, input: Input, context: &mut Context<Self>) {
+        for effect in self.shipping.handle(input, now()) {
+            self.perform(effect, context);
+        }
+        self.rearm(context);
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Write { all } => self.write(all, context),
+            Effect::Ship { rows } => {
+                let ended = self.ship(rows).into_actor(self).map(|ended, logger, context| {
+                    logger.note(ended.state.clone(), Some(ended.fault));
+                    let pending = ended.state.map(|state| state.pending);
+                    logger.step(Input::Shipped { verdict: ended.verdict, sent: ended.sent, pending }, context);
+                });
+                context.spawn(ended);
+            }
+            Effect::Finish => context.stop(),
+        }
+    }
+
+    fn write(&mut self, all: bool, context: &mut Context<Self>) {
+        let mut drained = self.intake.drain(all);
+        drained.shed += std::mem::take(&mut self.unwritten);
+        let is_counting = drained.is_counting;
+        let said = (drained.entries.len() as u64).saturating_add(drained.shed).saturating_add_signed(drained.folded);
+        let [now_served, later] = &mut self.waiting;
+        now_served.append(later);
+        let written = self.book.append(drained, self.settings.history);
+        let ended = written.into_actor(self).map(move |state, logger, context| {
+            if let Err(error) = &state {
+                logger.unwritten = said;
+                logger.note(None, Some(Some(error.to_string())));
+            }
+            let state = state.ok();
+            logger.note(state.clone(), None);
+            let waiting = std::mem::take(&mut logger.waiting[0]);
+            waiting.iter().for_each(|waiting| waiting.give(()));
+            logger.step(Input::Written { pending: state.map(|state| state.pending), is_counting }, context);
+        });
+        context.spawn(ended);
+    }
+
+    fn ship(&self, rows: usize) -> BoxFuture<'static, Ended> {
+        let (book, sink, table) = (self.book.clone(), self.sink.clone(), self.settings.table.clone());
+        let clock = self.clock.clone();
+        let work = async move {
+            match shipped(book.as_ref(), sink.as_ref(), table, rows, clock.as_ref()).await {
+                Ok(ended) => ended,
+                // The book will answer another time.
+                Err(error) => {
+                    let fault = Some(error.to_string());
+                    Ended { verdict: Verdict::Later(Duration::ZERO), sent: 0, fault, state: None }
+                }
+            }
+        };
+        Box::pin(work.instrument(tracing::error_span!(target: OWN_TARGET, "ship")))
+    }
+
+    /// Publishes what has changed, and says it once on the console when shipping begins to fail.
+    fn note(&self, state: Option<BookState>, error: Option<Option<String>>) {
+        let mut is_new = None;
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            status.book = state.unwrap_or_else(|| status.book.clone());
+            if let Some(error) = error {
+                is_new = error.clone().filter(|_| before.last_error.is_none());
+                status.last_error = error;
+            }
+            *status != before
+        });
+        if let Some(error) = is_new {
+            tracing::warn!(target: OWN_TARGET, error, "log entries do not reach the server; they are kept and tried again");
+        }
+    }
+
+    /// One timer, at the machine's deadline.
+    fn rearm(&mut self, context: &mut Context<Self>) {
+        if let Some(old) = self.wake_up.take() {
+            context.cancel_future(old);
+        }
+        if let Some((due, _)) = self.shipping.deadline() {
+            let pause = due.saturating_duration_since(now()).max(Duration::from_millis(1));
+            self.wake_up = Some(context.run_later(pause, |logger, context| logger.step(Input::Woken, context)));
+        }
+    }
+}
+
+/// Leases a batch, sends it and settles it by the answer.
+async fn shipped(
+    book: &dyn LogBook,
+    sink: &dyn LogSink,
+    table: TableName,
+    rows: usize,
+    clock: &dyn Clock,
+) -> Result<Ended, BookError> {
+    let leased = book.lease(rows, LOG_BATCH_BYTES).await?;
+    let sent = leased.len();
+    let (numbers, entries): (Vec<i64>, Vec<_>) =
+        leased.into_iter().map(|Kept { number, entry, .. }| (number, entry)).unzip();
+    let answer = match entries.is_empty() {
+        true => Ok(()),
+        false => in_time(sink.send(table, entries)).await,
+    };
+    let verdict = judge(&answer, sent);
+    let settled = match verdict {
+        Verdict::Taken if sent > 0 => Settled::Shipped { now_ms: clock.now_ms() },
+        Verdict::GivenUp => Settled::Refused,
+        Verdict::Taken | Verdict::Later(_) | Verdict::Resting | Verdict::Smaller => Settled::Kept,
+    };
+    let state = book.settle(numbers, settled).await?;
+    Ok(Ended { verdict, sent, fault: answer.err().map(|fault| fault.to_string()), state: Some(state) })
+}
+
+async fn in_time(answer: BoxFuture<'static, Result<(), Fault>>) -> Result<(), Fault> {
+    let late = |_| Fault::new(FaultKind::Transient, format!("no answer within {} s", REMOTE_DEADLINE.as_secs()));
+    tokio::time::timeout(REMOTE_DEADLINE, answer).await.map_err(late)?
+}
+
+impl Actor for RemoteLogger {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(ACTOR_MAILBOX);
+        self.step(Input::Woken, context);
+    }
+}
+
+impl Supervised for RemoteLogger {
+    fn restarting(&mut self, context: &mut Self::Context) {
+        self.wake_up = None;
+        self.waiting = Default::default();
+        self.step(Input::Restarted, context);
+    }
+}
+
+impl Handler<Noticed> for RemoteLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: Noticed, context: &mut Self::Context) {
+        let is_urgent = self.intake.is_urgent();
+        self.step(Input::Noticed { is_urgent }, context);
+    }
+}
+
+impl Handler<WriteDown> for RemoteLogger {
+    type Result = Deferred<()>;
+
+    /// A write that is at work may have missed what the asker means: the next one counts.
+    fn handle(&mut self, _: WriteDown, context: &mut Self::Context) -> Self::Result {
+        let answer = Deferred::default();
+        self.waiting[1].push(answer.clone());
+        self.step(Input::Wanted, context);
+        answer
+    }
+}
+
+impl Handler<Reached> for RemoteLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: Reached, context: &mut Self::Context) {
+        self.step(Input::Reached, context);
+    }
+}
+
+impl Handler<Renewed> for RemoteLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: Renewed, context: &mut Self::Context) {
+        self.step(Input::Renewed, context);
+    }
+}
+
+impl Handler<Configure> for RemoteLogger {
+    type Result = ();
+
+    fn handle(&mut self, Configure(settings): Configure, context: &mut Self::Context) {
+        self.settings = settings;
+        self.step(Input::Configured(self.settings.times), context);
+    }
+}
+
+impl Handler<Stop> for RemoteLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
+        self.step(Input::Stopping, context);
+    }
+}
+
+impl Handler<Crash> for RemoteLogger {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("asked to crash");
+    }
+}
