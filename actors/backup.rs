@@ -20,6 +20,11 @@ use crate::supervisor::{Crash, Stop};
 #[rtype(result = "Result<Taken, ArchiveError>")]
 pub struct TakeBackup(pub Reason);
 
+/// A hint: somebody has signed in.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Renewed;
+
 /// Takes over changed settings.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -97,6 +102,10 @@ impl BackupTimer {
         let ended = work.into_actor(self).map(move |ended, timer, context| {
             timer.note(task, &ended);
             timer.step(Input::Ended { task, is_done: ended.is_ok() }, context);
+            // A trial is told of as well, however it ended; that nothing had changed is no news.
+            if task == Task::Drill || matches!(ended, Ok(Some(_))) {
+                timer.step(Input::News, context);
+            }
         });
         context.spawn(ended);
     }
@@ -106,7 +115,9 @@ impl BackupTimer {
         let work = async move { publisher.publish().await };
         let ended = work.into_actor(self).map(|ended, timer, context| {
             timer.note_published(&ended);
-            timer.step(Input::Ended { task: Task::Publish, is_done: ended.is_ok() }, context);
+            // Where there is nobody to tell, that is tried again with the next news.
+            let is_done = !matches!(ended, Err(PublishError::Failed(_)));
+            timer.step(Input::Ended { task: Task::Publish, is_done }, context);
         });
         context.spawn(ended);
     }
@@ -188,12 +199,20 @@ impl Handler<TakeBackup> for BackupTimer {
         let work = async move { archive.take(reason).await };
         let ended = work.into_actor(self).map(move |ended, timer, context| {
             timer.note(Task::Backup, &ended);
-            timer.step(Input::Taken, context);
+            timer.step(Input::News, context);
             let nothing = || ArchiveError::Failed("the archive took no backup".to_owned());
             answer.give(ended.and_then(|taken| taken.ok_or_else(nothing)));
         });
         context.spawn(ended);
         given
+    }
+}
+
+impl Handler<Renewed> for BackupTimer {
+    type Result = ();
+
+    fn handle(&mut self, _: Renewed, context: &mut Self::Context) {
+        self.step(Input::News, context);
     }
 }
 

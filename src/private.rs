@@ -1,6 +1,7 @@
 //! Files and folders that only their owner may read, from their first byte.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 
 /// Makes a file that these options create its owner's alone.
@@ -13,6 +14,15 @@ pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 /// An empty file that is its owner's alone, in place of what was there.
 pub(crate) fn new_private_file(path: &Path) -> std::io::Result<File> {
     private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(path)
+}
+
+/// Replaces a file's text as a whole: whoever reads it meanwhile, or after a crash, has the old one or the new one.
+pub(crate) fn replace_private_file(directory: &Path, name: &str, text: &[u8]) -> std::io::Result<()> {
+    let unfinished = directory.join(format!(".unfinished-{name}"));
+    let mut file = new_private_file(&unfinished)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, directory.join(name))
 }
 
 /// Makes a folder, and those that it lies in, where there is none.

@@ -27,6 +27,8 @@ fn status_words(status: &Status) -> String {
         ("last backup", time(&status.last_backup_at)),
     ];
     lines.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
+    lines.extend(status.backups_published_at.iter().map(|at| ("backups told of", at.to_string())));
+    lines.extend(status.publish_error.iter().map(|error| ("not told of", error.clone())));
     lines.extend(status.backup_error.iter().map(|error| ("backup error", error.clone())));
     if status.storage.state != Fullness::Ok {
         lines.push(("storage", taken(status.storage)));

@@ -40,8 +40,12 @@ pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> Store
 fn shelf(store: &Path) -> String {
     let place = std::path::absolute(store).unwrap_or_else(|_| store.to_owned());
     let digest = blake3::hash(format!("{} {}", machine(), place.display()).as_bytes()).to_hex();
-    let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    format!("{name}-{}", &digest[..8])
+    format!("{}-{}", name_of(&place), &digest[..8])
+}
+
+/// What a folder is called.
+fn name_of(folder: &Path) -> String {
+    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The backups' part of the configuration.
@@ -65,8 +69,8 @@ pub(super) fn everywhere(
     archive: &FileArchive,
 ) -> Result<Option<Arc<Everywhere>>, Error> {
     let Some(options) = way(config, &[], token) else { return Ok(None) };
-    let (account, place) = (Account::new(&options)?, shelf(&config.storage.data_dir));
-    Ok(Some(Arc::new(Everywhere::new(account, archive.clone(), place, bucket(config)))))
+    let (account, name) = (Account::new(&options)?, name_of(&config.storage.data_dir));
+    Ok(Some(Arc::new(Everywhere::new(account, archive.clone(), name, bucket(config)))))
 }
 
 /// The bucket that backups are uploaded to.

@@ -312,6 +312,7 @@ impl Tidelock {
         self.redact_anew();
         self.nudge();
         self.inner.parts.logger.hint(actors_logger::Renewed);
+        self.inner.parts.backup.hint(backup::Renewed);
     }
 
     /// The secrets may be others now.

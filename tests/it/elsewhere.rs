@@ -83,7 +83,8 @@ async fn a_users_devices_see_each_others_backups_and_nobody_else_does() {
 
     let stranger = device_of(&world, "stranger", Some(&other), "");
     assert_eq!(seen_by(&stranger).await, []);
-    assert_eq!(seen_by(&device_of(&world, "nobody", None, "")).await, []);
+    let nobody = device_of(&world, "nobody", None, "").tidelock.backups().list_everywhere().await;
+    assert_eq!(nobody.unwrap_err().code(), "unauthorized", "that is not: there are none");
     let all = world.value("select string_agg(b::text, '') from tidelock_backups b").await;
     assert!(!all.is_empty() && !all.contains("secret words"));
 }
@@ -106,9 +107,16 @@ async fn a_server_that_is_away_is_told_once_it_is_back() {
 async fn without_a_kit_or_a_user_nobody_complains_and_a_bucket_is_asked_after() {
     let world = World::new().await;
     let session = world.project.any_user().await.unwrap();
+    let mut gate = world.network.pause_next("GET", "/rest/v1/tidelock_backups", HoldAt::Response);
     let phone = device_of(&world, "phone", Some(&session), "");
+    assert!(gate.reached().await);
+    gate.release();
+    let mut again = world.network.pause_next("GET", "/rest/v1/tidelock_backups", HoldAt::Request);
     phone.tidelock.backup().await.unwrap();
-    assert_eq!(phone.tidelock.status().publish_error, None);
+    assert!(again.reached().await, "it asks again when there is something new to tell");
+    let status = phone.tidelock.status();
+    assert_eq!((status.publish_error, status.backups_published_at), (None, None));
+    again.release();
     let error = phone.tidelock.backups().list_everywhere().await.unwrap_err().to_string();
     assert!(error.contains("tidelock remote sql"), "{error}");
     let nobody = device_of(&world, "nobody", None, UPLOADED);
@@ -170,7 +178,12 @@ async fn what_was_uploaded_goes_with_the_backup_and_what_is_there_is_not_sent_ag
     let there = files(&world).await;
     assert!(there.contains(&second) && !there.contains(' ') && there != first, "{there}");
 
-    // A device that was restarted asks, and sends nothing.
+    // A device that was restarted asks, and sends what it has not told yet, once.
+    assert!(phone.tidelock.backups().verify(None).await.unwrap().healthy);
+    phone.tidelock.shutdown().await;
+    let phone = device_of(&world, "phone", Some(&session), &more);
+    told(&phone, |status| status.backups_published_at.is_some()).await;
+    assert_eq!(seen_by(&phone).await, [(second, true)]);
     phone.tidelock.shutdown().await;
     world.network.reset_counts();
     let phone = device_of(&world, "phone", Some(&session), &more);
@@ -216,4 +229,100 @@ async fn an_upload_that_is_cut_goes_on_where_it_was_also_after_a_restart() {
     assert!(count("HEAD") >= 1 && count("PATCH") >= 2, "{requests:?}");
     let fetched = phone.tidelock.backups().fetch(None, world.folder("fetched.tidelock")).await.unwrap();
     assert_eq!(fetched.records, 8_000);
+}
+
+/// What the server has for all users: rows, and files.
+async fn held(world: &World) -> (String, String) {
+    let rows = "select string_agg(owner || ' ' || place || ' ' || id, ', ' order by place, id) from tidelock_backups";
+    (world.value(rows).await, files(world).await)
+}
+
+#[tokio::test]
+async fn what_a_folder_never_told_of_is_not_taken_for_gone() {
+    let world = world_with(Storage::Resumable).await;
+    let session = world.project.any_user().await.unwrap();
+    let phone = device_of(&world, "phone", Some(&session), UPLOADED);
+    phone.save("notes", "n-1", r#"{"body":"one"}"#).await;
+    back_up(&phone).await;
+    phone.tidelock.shutdown().await;
+    drop(phone);
+    let before = held(&world).await;
+
+    // The device was lost, and is set up anew at the same place.
+    std::fs::remove_dir_all(world.folder("phone")).unwrap();
+    let anew = device_of(&world, "phone", Some(&session), UPLOADED);
+    told(&anew, |status| status.backups_published_at.is_some()).await;
+    assert_eq!(held(&world).await, before);
+    anew.tidelock.backups().fetch(None, world.folder("fetched.tidelock")).await.unwrap();
+
+    // Its folder is copied, and each takes backups of its own and forgets them.
+    back_up(&anew).await;
+    anew.tidelock.shutdown().await;
+    let copied =
+        std::process::Command::new("cp").arg("-r").args([world.folder("phone"), world.folder("copy")]).status();
+    assert!(copied.unwrap().success());
+    let before = held(&world).await;
+    let copy = device_of(&world, "copy", Some(&session), UPLOADED);
+    told(&copy, |status| status.backups_published_at.is_some()).await;
+    for view in copy.tidelock.backups().list().await.unwrap() {
+        std::fs::remove_file(view.path).unwrap();
+    }
+    back_up(&copy).await;
+    let (rows, names) = held(&world).await;
+    assert!(before.0.split(", ").all(|row| rows.contains(row)), "{before:?} {rows}");
+    assert!(before.1.split(' ').all(|name| names.contains(name)), "{before:?} {names}");
+}
+
+#[tokio::test]
+async fn a_backup_that_is_damaged_here_stays_where_it_was_uploaded() {
+    let world = world_with(Storage::Resumable).await;
+    let session = world.project.any_user().await.unwrap();
+    let phone = device_of(&world, "phone", Some(&session), UPLOADED);
+    phone.save("notes", "n-1", r#"{"body":"one"}"#).await;
+    let id = back_up(&phone).await;
+    let before = held(&world).await;
+    let file = phone.tidelock.backups().list().await.unwrap().remove(0).path;
+    std::fs::write(&file, b"no backup any more").unwrap();
+    back_up(&phone).await;
+    let (rows, names) = held(&world).await;
+    assert!(rows.contains(&before.0) && names.contains(&before.1) && rows.contains(&id), "{before:?} {rows} {names}");
+}
+
+#[tokio::test]
+async fn what_is_not_encrypted_never_leaves_the_device() {
+    let world = world_with(Storage::Resumable).await;
+    let session = world.project.any_user().await.unwrap();
+    let phone = device_of(&world, "phone", Some(&session), "");
+    phone.save("notes", "n-1", r#"{"body":"one"}"#).await;
+    let plain = back_up(&phone).await;
+    phone.tidelock.shutdown().await;
+    let phone = device_of(&world, "phone", Some(&session), UPLOADED);
+    let status = told(&phone, |status| status.publish_error.is_some()).await;
+    let words = status.publish_error.unwrap();
+    assert!(words.contains(&plain) && words.contains("is not encrypted"), "{words}");
+    assert_eq!(files(&world).await, "");
+    phone.save("notes", "n-2", r#"{"body":"two"}"#).await;
+    let encrypted = phone.tidelock.backup().await.unwrap();
+    assert!(encrypted.id.ends_with("-full"), "it continues nothing that can be read: {encrypted:?}");
+    told(&phone, |status| status.publish_error.is_none()).await;
+    let names = files(&world).await;
+    assert!(names.contains(&encrypted.id) && !names.contains(&plain), "{names}");
+}
+
+#[tokio::test]
+async fn h26_another_user_of_the_same_store_is_not_told_to_have_its_backups() {
+    let world = world_with(Storage::Resumable).await;
+    let [ada, bob] = [world.project.any_user().await.unwrap(), world.project.any_user().await.unwrap()];
+    let phone = device_of(&world, "phone", Some(&ada), UPLOADED);
+    phone.save("notes", "n-1", r#"{"body":"one"}"#).await;
+    back_up(&phone).await;
+    let before = held(&world).await;
+    phone.tidelock.set_access_token(Some(bob.access_token.clone().into()));
+    phone.tidelock.backup().await.unwrap();
+    let status = told(&phone, |status| status.publish_error.is_some()).await;
+    assert!(status.publish_error.unwrap().contains("another user's"));
+    assert_eq!(held(&world).await, before);
+    phone.tidelock.set_access_token(Some(ada.access_token.clone().into()));
+    told(&phone, |status| status.publish_error.is_none()).await;
+    assert!(held(&world).await.0.len() > before.0.len());
 }

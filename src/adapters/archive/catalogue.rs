@@ -1,7 +1,6 @@
 //! Which backups there are: their files in one folder, each with its manifest, and which of them have been tried.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tidelock_actors::model::Stamp;
 use super::container::{self, UNFINISHED};
 use super::faults::{damaged, io};
 use super::manifest::{Kind, Manifest};
-use crate::private::new_private_file;
+use crate::private::replace_private_file;
 
 /// How the names of backups end.
 pub(super) const EXTENSION: &str = "tidelock";
@@ -157,12 +156,8 @@ pub(super) fn note(directory: &Path, digest: &str, good: bool, catalogue: &Catal
     let mut tried = tried(directory);
     tried.insert(digest.to_owned(), Trial { at: Timestamp::now(), good });
     tried.retain(|known, _| catalogue.entries.iter().any(|entry| entry.manifest.digest == *known));
-    let unfinished = directory.join(format!("{UNFINISHED}{TRIED}"));
     let text = serde_json::to_vec(&tried).unwrap_or_default();
-    let written = new_private_file(&unfinished)
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| std::fs::rename(&unfinished, directory.join(TRIED)));
-    written.map_err(io)
+    replace_private_file(directory, TRIED, &text).map_err(io)
 }
 
 /// Removes what was begun long ago and never finished. What is being written is younger.
@@ -175,7 +170,8 @@ pub(super) fn sweep(directory: &Path) -> Result<(), ArchiveError> {
         is_old && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED))
     };
     for path in files(directory)?.into_iter().filter(|path| is_unfinished(path)) {
-        std::fs::remove_file(path).map_err(io)?;
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        removed.map_err(io)?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ const MANIFEST_BYTES: u32 = 16 * 1024 * 1024;
 /// How hard zstd tries: a level that keeps up with a disk.
 const LEVEL: i32 = 1;
 /// How the names of files begin that are not whole yet.
-pub(super) const UNFINISHED: &str = ".unfinished-";
+pub(crate) const UNFINISHED: &str = ".unfinished-";
 /// Bytes that are copied at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 

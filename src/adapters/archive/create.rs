@@ -65,7 +65,9 @@ impl FileArchive {
         let newest = known.newest().filter(|_| options.incremental)?;
         let tried = catalogue::tried(&options.directory);
         let is_bad = |entry: &&Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| !trial.good);
-        if known.chain(newest).ok()?.iter().any(is_bad) {
+        // What is encrypted continues nothing that everybody can read, nor the other way round.
+        let is_of_another_kind = |entry: &&Entry| entry.manifest.is_encrypted != options.keys.encrypts();
+        if known.chain(newest).ok()?.iter().any(|entry| is_bad(entry) || is_of_another_kind(entry)) {
             return None;
         }
         let ended = newest.manifest.log?;

@@ -24,10 +24,12 @@ use serde::{Deserialize, Serialize};
 use tidelock_actors::backups::{ArchiveError, ArchiveState, Keep, Reason, Taken};
 use tidelock_actors::ports::Archive;
 
+pub(crate) use self::container::UNFINISHED;
 pub use self::encryption::Keys;
 pub(crate) use self::encryption::{PASSPHRASE, is_recipient};
 pub use self::manifest::{Kind, Manifest};
 pub use self::notice::Notice;
+pub(crate) use self::notice::Notices;
 use crate::adapters::sqlite::{Log, Quota};
 use catalogue::{Catalogue, Entry};
 pub use rebuild::Point;

@@ -129,7 +129,13 @@ impl FileArchive {
     }
 
     /// The same of files that lie elsewhere.
-    pub(crate) fn join(&self, chain: Vec<PathBuf>, to: &Path) -> Result<Manifest, ArchiveError> {
+    pub(crate) fn join(&self, files: Vec<(PathBuf, String)>, to: &Path) -> Result<Manifest, ArchiveError> {
+        for (file, digest) in &files {
+            if container::open(file)?.manifest.digest != *digest {
+                return Err(damaged(file, "it is another one than was uploaded"));
+            }
+        }
+        let chain = files.into_iter().map(|(file, _)| file).collect();
         self.write_alone(&Parts { chain, until: None }, to)
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tidelock_actors::limits::PAGE_ROWS;
 use tidelock_actors::model::Fault;
 
@@ -28,33 +29,57 @@ impl From<&Notice> for Known {
     }
 }
 
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    #[serde(flatten)]
+    known: Known,
+}
+
+/// A row, by the name of its backup.
+trait Named {
+    fn id(&self) -> &str;
+}
+
+impl Named for Row {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Named for Notice {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// The table.
 pub(super) struct Board<'a>(pub &'a Account);
 
 impl Board<'_> {
     /// What the server knows of a folder, by the backups' names.
     pub async fn of_place(&self, place: &str) -> Result<BTreeMap<String, Known>, Fault> {
-        #[derive(Deserialize)]
-        struct Row {
-            id: String,
-            #[serde(flatten)]
-            known: Known,
-        }
-        let mut all = BTreeMap::<String, Known>::new();
+        let rows: Vec<Row> = self.pages(place, "id,digest,verified_at,object").await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.known)).collect())
+    }
+
+    /// These columns of all rows of a folder, whatever the server gives at once.
+    async fn pages<T: DeserializeOwned + Named>(&self, place: &str, columns: &str) -> Result<Vec<T>, Fault> {
+        let mut all: Vec<T> = Vec::new();
         loop {
             let mut query = Query::default()
-                .with("select", "id,digest,verified_at,object")
+                .with("select", columns)
                 .with_filter(&condition("place", "eq", place))
                 .with("order", "id")
                 .with("limit", &PAGE_ROWS.to_string());
-            if let Some((last, _)) = all.last_key_value() {
-                query = query.with_filter(&condition("id", "gt", last));
+            if let Some(last) = all.last() {
+                query = query.with_filter(&condition("id", "gt", last.id()));
             }
-            let rows: Vec<Row> = self.0.rows(TABLE, query).await?;
-            if rows.is_empty() {
+            let page: Vec<T> = self.0.rows(TABLE, query).await?;
+            if page.is_empty() {
                 return Ok(all);
             }
-            all.extend(rows.into_iter().map(|row| (row.id, row.known)));
+            all.extend(page);
         }
     }
 

@@ -9,9 +9,8 @@ use tidelock_actors::backups::ArchiveError;
 use tidelock_actors::limits::PLAIN_UPLOAD_BYTES;
 use tidelock_actors::model::{Fault, FaultKind};
 
-use super::FetchError;
 use super::resumable::{self, Refused};
-use crate::adapters::archive::Notice;
+use super::{FetchError, missing};
 use crate::adapters::supabase::Account;
 use crate::private::new_private_file;
 
@@ -21,11 +20,11 @@ pub(super) const CONTENT_TYPE: &str = "application/octet-stream";
 const REMOVED_AT_ONCE: usize = 100;
 
 /// The name that a backup has in its bucket: the first folder is the user's id, as policies expect.
-pub(super) fn name_of(user: &str, notice: &Notice) -> String {
+pub(super) fn name_of(user: &str, place: &str, id: &str) -> String {
     // Storage takes no other letters in names. What tells folders apart is a digest at the end of their names.
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '_' };
-    let place: String = notice.place.chars().map(plain).collect();
-    format!("{user}/{place}/{}.tidelock", notice.id)
+    let place: String = place.chars().map(plain).collect();
+    format!("{user}/{place}/{id}.tidelock")
 }
 
 /// Puts a file into a bucket, part by part where the server can take it so; what was sent before is not sent again.
@@ -65,20 +64,23 @@ fn is_there(fault: Fault) -> Result<(), Fault> {
     if fault.message.contains("already exists") { Ok(()) } else { Err(fault) }
 }
 
-/// Writes a file of a bucket's to a new file here. Whether it is what was uploaded is for whoever reads it to check.
-pub(super) async fn download(account: &Account, object: &str, to: &Path) -> Result<(), FetchError> {
+/// Writes a file of a bucket's, of so many bytes, to a new file here. Whether it is what was uploaded is for whoever reads it to check.
+pub(super) async fn download(account: &Account, object: &str, to: &Path, bytes: u64) -> Result<(), FetchError> {
     let request = account.request(Method::GET, &format!("/storage/v1/object/{object}"));
     let mut answer = account.answered(request).await?;
     let mut file = new_private_file(to).map_err(io)?;
     let cut = |error: reqwest::Error| Fault::new(FaultKind::Transient, error.without_url().to_string());
-    while let Some(bytes) = answer.chunk().await.map_err(cut)? {
-        file.write_all(&bytes).map_err(io)?;
+    let mut left = bytes;
+    while let Some(part) = answer.chunk().await.map_err(cut)? {
+        let longer = || missing(format!("{object} in Supabase Storage is longer than what was uploaded"));
+        left = left.checked_sub(part.len() as u64).ok_or_else(longer)?;
+        file.write_all(&part).map_err(io)?;
     }
     Ok(())
 }
 
-/// Removes files, each named with its bucket. One that is gone already is no error.
-pub(super) async fn remove(account: &Account, objects: &[&str]) -> Result<(), Fault> {
+/// Removes files, each named with its bucket. One that is gone already is no error, and neither is a bucket.
+pub(super) async fn remove(account: &Account, objects: &[String]) -> Result<(), Fault> {
     let mut by_bucket = std::collections::BTreeMap::<&str, Vec<&str>>::new();
     for (bucket, name) in objects.iter().filter_map(|object| object.split_once('/')) {
         by_bucket.entry(bucket).or_default().push(name);
@@ -90,7 +92,10 @@ pub(super) async fn remove(account: &Account, objects: &[&str]) -> Result<(), Fa
                 .request(Method::DELETE, &format!("/storage/v1/object/{bucket}"))
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(body);
-            account.answered(request).await?;
+            match account.answered(request).await {
+                Err(fault) if fault.message.contains("Bucket not found") => {}
+                answered => drop(answered?),
+            }
         }
     }
     Ok(())

@@ -99,7 +99,10 @@ async fn begin(account: &Account, bucket: &str, name: &str, length: u64, note: &
         .header("Upload-Metadata", metadata.join(","))
         .header(header::CONTENT_LENGTH, 0);
     let answer = match account.answered(request).await {
-        Err(fault) if matches!(fault.status, Some(404 | 405 | 501)) => return Err(Refused::NotOffered),
+        // That a bucket is not there has the same status as that the address is not.
+        Err(fault) if matches!(fault.status, Some(404 | 405 | 501)) && !fault.message.contains("Bucket") => {
+            return Err(Refused::NotOffered);
+        }
         answer => answer?,
     };
     // Only the upload's name is taken from the answer: the token goes nowhere else.
