@@ -9,6 +9,7 @@ pub mod api;
 pub mod collection;
 pub mod config;
 pub mod error;
+mod gauges;
 pub mod handle;
 mod private;
 mod runtime;
@@ -26,7 +27,7 @@ pub use handle::{
     blocking, global,
 };
 pub use jiff::Timestamp;
-pub use status::{Phase, Status};
+pub use status::{CollectionStatus, NextRound, PartStatus, Phase, ServerStatus, Session, SessionState, Status};
 pub use tidelock_actors::document::Document;
 pub use tidelock_actors::model;
 pub use tidelock_actors::ports::Resolver;

@@ -2,34 +2,40 @@
 //!
 //! Started bottom-up, stopped top-down. A host needs no actix, and any executor will do.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use actix::{Arbiter, System};
+use futures::future::select;
 use tidelock_actors::backup::{BackupStatus, BackupTimer};
 use tidelock_actors::conflict::ConflictResolver;
 use tidelock_actors::limits::{
-    ACTOR_MAILBOX, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STATUS_PAUSE, STORAGE_MAILBOX, WATCH_BACKLOG,
+    ACTOR_MAILBOX, BACKLOG_PAUSE, BACKLOG_SHARE, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STATUS_PAUSE,
+    STORAGE_MAILBOX, WATCH_BACKLOG,
 };
 use tidelock_actors::machine::backoff::Backoff;
 use tidelock_actors::machine::backup_times::Times;
 use tidelock_actors::machine::intensity::Allowance;
 use tidelock_actors::machine::outbox::{Outbox, Patience};
-use tidelock_actors::model::{CollectionRules, RecordId};
+use tidelock_actors::model::{CollectionRules, Counts, RecordId};
 use tidelock_actors::peer::Peer;
 use tidelock_actors::ports::{Ports, Store};
 use tidelock_actors::queue::Queue;
+use tidelock_actors::remembered::Remembered;
 use tidelock_actors::round::Crew;
 use tidelock_actors::status::SyncStatus;
 use tidelock_actors::storage::{Announcements, CorrectClock, Maintain, Storage};
 use tidelock_actors::supervisor::{Care, Health, supervise};
-use tidelock_actors::sync::{Nudge, Remembered, Settings, SyncScheduler};
+use tidelock_actors::sync::{Nudge, Settings, SyncScheduler};
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::adapters::sqlite::Usage;
+use crate::adapters::sqlite::{Backlog, SqliteReads, Usage};
 use crate::config::Config;
 use crate::error::Error;
+use crate::gauges;
 use crate::status::{Status, StatusSources};
 
 #[cfg(not(panic = "unwind"))]
@@ -44,6 +50,8 @@ pub(crate) struct Parts {
     pub sync: Peer<SyncScheduler>,
     pub backup: Peer<BackupTimer>,
     pub changes: broadcast::Sender<Arc<[RecordId]>>,
+    /// Told when something has changed that the status reads where it is.
+    pub news: watch::Sender<()>,
     pub sources: StatusSources,
     pub status: watch::Receiver<Status>,
     pub thread: tokio::runtime::Handle,
@@ -63,6 +71,7 @@ pub(crate) struct Equipment {
     pub config: Config,
     pub rules: Arc<[CollectionRules]>,
     pub usage: watch::Receiver<Usage>,
+    pub reads: SqliteReads,
     pub seed: u64,
 }
 
@@ -115,7 +124,7 @@ async fn live(
     }
     let asked = async { stop_asked.wait_for(|asked| *asked).await.is_ok() };
     let failed = async { storage_health.wait_for(|health| matches!(health, Health::Failed { .. })).await.is_ok() };
-    futures::future::select(std::pin::pin!(asked), std::pin::pin!(failed)).await;
+    select(pin!(asked), pin!(failed)).await;
     parts.backup.stop(DRAIN_DEADLINE).await;
     parts.sync.stop(DRAIN_DEADLINE).await;
     parts.resolver.stop(DRAIN_DEADLINE).await;
@@ -126,7 +135,7 @@ async fn live(
 }
 
 async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
-    let Equipment { store, ports, config, rules, usage, seed } = equipment;
+    let Equipment { store, ports, config, rules, usage, reads, seed } = equipment;
     let (counts, watched_counts) = watch::channel(store.counts().clone());
     let (outbox, outbox_turns) = watch::channel(0);
     let (changes, _) = broadcast::channel(WATCH_BACKLOG);
@@ -135,8 +144,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     let storage_care = care("storage", STORAGE_MAILBOX, &config, false, seed);
     let storage = start_storage(arbiter, storage_care, store, ports.clone(), announcements).await?;
     let remembered = Remembered::read(&*ports.reader).await;
-    let Remembered { last_synced_ms, clock_offset_ms, .. } = remembered;
-    if let Some(offset_ms) = clock_offset_ms {
+    if let Some(offset_ms) = remembered.clock_offset_ms {
         // Nobody has the handle yet: what is saved before the server is reached is stamped by its time as well (H38).
         storage.hint(CorrectClock { offset_ms });
     }
@@ -155,9 +163,9 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         remote: ports.remote.clone(),
         rules: rules.clone(),
         counts: watched_counts.clone(),
-        moved: Arc::new(|| {}),
+        moved: Arc::new(|_| {}),
     };
-    let (report, sync_status) = watch::channel(SyncStatus { last_synced_ms, ..SyncStatus::default() });
+    let (report, sync_status) = watch::channel(SyncStatus::default());
     let sync = supervise(care("sync", ACTOR_MAILBOX, &config, true, seed + 3), |_| {
         SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, remembered, seed + 4)
     });
@@ -168,10 +176,14 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         BackupTimer::new(backup_times(&config), &ports, report_backups, archived, seed + 7)
     });
 
+    let backlog = watch_backlog(reads, watched_counts.clone(), outbox_turns.clone()).await;
+    let (news, watched_news) = watch::channel(());
     let sources = StatusSources {
         counts: watched_counts,
         sync: sync_status,
         backups: backup_status,
+        backlog,
+        news: watched_news,
         usage,
         parts: vec![
             (storage.name(), storage.watch_health()),
@@ -180,14 +192,14 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
             (sync.name(), sync.watch_health()),
             (backup.name(), backup.watch_health()),
         ],
-        collections: rules.iter().map(|rule| rule.name.to_string()).collect(),
+        collections: rules.iter().map(|rule| (rule.name.clone(), rule.direction)).collect(),
         remote: ports.remote.clone(),
     };
     let status = publish_status(sources.clone());
     nudge_when_there_is_something_to_send(outbox_turns, sync.clone());
     maintain_now_and_then(storage.clone());
     let thread = tokio::runtime::Handle::current();
-    Some(Parts { storage, queue, resolver, sync, backup, changes, sources, status, thread })
+    Some(Parts { storage, queue, resolver, sync, backup, changes, news, sources, status, thread })
 }
 
 /// The writer blocks while it commits, so it lives on a thread of its own.
@@ -251,8 +263,11 @@ pub(crate) fn backup_times(config: &Config) -> Times {
 fn publish_status(mut sources: StatusSources) -> watch::Receiver<Status> {
     let (publish, status) = watch::channel(sources.read());
     actix::spawn(async move {
+        let parts = sources.part_names();
+        gauges::set(&sources.read(), &parts);
         while sources.changed().await {
             let now = sources.read();
+            gauges::set(&now, &parts);
             publish.send_if_modified(|last| {
                 let is_new = *last != now;
                 *last = now;
@@ -263,6 +278,30 @@ fn publish_status(mut sources: StatusSources) -> watch::Receiver<Status> {
         publish.send_replace(sources.read());
     });
     status
+}
+
+/// Looks at what waits to be sent whenever that has changed, and not for more than a small part of the time.
+async fn watch_backlog(
+    reads: SqliteReads,
+    mut counts: watch::Receiver<Counts>,
+    mut turns: watch::Receiver<u64>,
+) -> watch::Receiver<Backlog> {
+    let has_some = counts.borrow().values().any(|counts| counts.pending > 0);
+    let at_first = if has_some { reads.backlog().await.unwrap_or_default() } else { Backlog::new() };
+    let (tell, backlog) = watch::channel(at_first);
+    actix::spawn(async move {
+        while select(pin!(counts.changed()), pin!(turns.changed())).await.factor_first().0.is_ok() {
+            let began = Instant::now();
+            match reads.backlog().await {
+                Ok(now) => {
+                    tell.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
+                }
+                Err(error) => tracing::debug!(%error, "what waits to be sent could not be looked at"),
+            }
+            tokio::time::sleep(BACKLOG_PAUSE.max(began.elapsed() * BACKLOG_SHARE)).await;
+        }
+    });
+    backlog
 }
 
 fn nudge_when_there_is_something_to_send(mut turns: watch::Receiver<u64>, sync: Peer<SyncScheduler>) {

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tidelock_actors::document::Layout;
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
-use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, Heard, Nature, PullRequest, Pulled, Pushed, Remote};
 
 /// No server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,5 +89,9 @@ impl Remote for Nowhere {
 
     fn clock_offset_ms(&self) -> Option<i64> {
         None
+    }
+
+    fn heard(&self) -> Heard {
+        Heard::default()
     }
 }

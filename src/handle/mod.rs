@@ -168,9 +168,17 @@ impl Tidelock {
             clock: Arc::new(SystemClock),
             resolvers: Arc::new(extras.resolvers),
         };
+        tidelock_actors::metrics::describe();
         let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
-        let equipment =
-            Equipment { store, ports, config: config.clone(), rules: rules.clone(), usage: quota.watch(), seed };
+        let equipment = Equipment {
+            store,
+            ports,
+            config: config.clone(),
+            rules: rules.clone(),
+            usage: quota.watch(),
+            reads: reads.clone(),
+            seed,
+        };
         let (runtime, parts) = Runtime::start(equipment)?;
         let config = RwLock::new(config);
         let inner = Inner { runtime, parts, reads, remote, archive, everywhere, quota, rules, config, token };
@@ -195,6 +203,12 @@ impl Tidelock {
     /// The status as of now.
     pub fn status(&self) -> Status {
         self.inner.parts.sources.read()
+    }
+
+    /// Sets the gauges to what the status is now.
+    #[cfg(feature = "process")]
+    pub(crate) fn set_gauges(&self) {
+        crate::gauges::set(&self.status(), &self.inner.parts.sources.part_names());
     }
 
     /// Calls `tell` with the status now and whenever it changes, at most every 100 ms and always with the
@@ -264,6 +278,7 @@ impl Tidelock {
     /// Gives a new bearer token; a round that waited for one starts.
     pub fn set_access_token(&self, token: Option<SecretString>) {
         *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        self.inner.parts.news.send_replace(());
         self.nudge();
     }
 

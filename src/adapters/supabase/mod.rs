@@ -9,7 +9,8 @@
 //! - the server kit: `kit`, and `chosen`, which asks whether it is there; `installation` (its SQL), `describe` (what is
 //!   installed);
 //! - `account`: requests that are about no collection;
-//! - `server_clock`: how far the server's clock is from this device's.
+//! - `server_clock`: how far the server's clock is from this device's; `unanswered`: requests on their way; `claims`: what
+//!   a token says of itself.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
 //! given back by whoever pulls.
@@ -17,6 +18,7 @@
 mod account;
 mod bisect;
 mod chosen;
+mod claims;
 mod columns;
 mod describe;
 mod fault;
@@ -40,6 +42,7 @@ mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
+mod unanswered;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,7 +53,7 @@ use futures::future::{BoxFuture, ready};
 use reqwest::Url;
 use tidelock_actors::document::Layout;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
-use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, Heard, Nature, PullRequest, Pulled, Pushed, Remote};
 
 pub(crate) use account::Account;
 pub use chosen::{Chosen, KitOptions, Sender};
@@ -205,6 +208,10 @@ impl Remote for Plain {
 
     fn clock_offset_ms(&self) -> Option<i64> {
         self.link.clock_offset_ms()
+    }
+
+    fn heard(&self) -> Heard {
+        self.link.heard()
     }
 }
 
