@@ -13,8 +13,8 @@ use futures::future::select;
 use tidelock_actors::backup::{BackupStatus, BackupTimer};
 use tidelock_actors::conflict::ConflictResolver;
 use tidelock_actors::limits::{
-    ACTOR_MAILBOX, BACKLOG_PAUSE, BACKLOG_SHARE, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STATUS_PAUSE,
-    STORAGE_MAILBOX, WATCH_BACKLOG,
+    ACTOR_MAILBOX, BACKLOG_PAUSE, BACKLOG_SHARE, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STORAGE_MAILBOX,
+    WATCH_BACKLOG,
 };
 use tidelock_actors::machine::backoff::Backoff;
 use tidelock_actors::machine::backup_times::Times;
@@ -35,8 +35,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use crate::adapters::sqlite::{Backlog, SqliteReads, Usage};
 use crate::config::Config;
 use crate::error::Error;
-use crate::gauges;
-use crate::status::{Status, StatusSources};
+use crate::status::{self, Status, StatusSources};
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("tidelock restarts parts that panic: build with panic = \"unwind\"");
@@ -195,7 +194,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         collections: rules.iter().map(|rule| (rule.name.clone(), rule.direction)).collect(),
         remote: ports.remote.clone(),
     };
-    let status = publish_status(sources.clone());
+    let status = status::publish(sources.clone());
     nudge_when_there_is_something_to_send(outbox_turns, sync.clone());
     maintain_now_and_then(storage.clone());
     let thread = tokio::runtime::Handle::current();
@@ -257,27 +256,6 @@ pub(crate) fn backup_times(config: &Config) -> Times {
     let backoff = Backoff { base: sync.retry_delay, cap: sync.retry_delay_max };
     let (enabled, interval, drill_interval) = (backup.enabled, backup.interval, backup.drill_interval);
     Times { enabled, interval, drill_interval, publish: backup.publish, backoff }
-}
-
-/// Publishes at most every `STATUS_PAUSE`, and always the last one.
-fn publish_status(mut sources: StatusSources) -> watch::Receiver<Status> {
-    let (publish, status) = watch::channel(sources.read());
-    actix::spawn(async move {
-        let parts = sources.part_names();
-        gauges::set(&sources.read(), &parts);
-        while sources.changed().await {
-            let now = sources.read();
-            gauges::set(&now, &parts);
-            publish.send_if_modified(|last| {
-                let is_new = *last != now;
-                *last = now;
-                is_new
-            });
-            tokio::time::sleep(STATUS_PAUSE).await;
-        }
-        publish.send_replace(sources.read());
-    });
-    status
 }
 
 /// Looks at what waits to be sent whenever that has changed, and not for more than a small part of the time.

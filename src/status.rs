@@ -1,6 +1,7 @@
 //! The status: one snapshot, put together from the exact counts, the scheduler and the parts' health. It tells times, not
 //! ages: so it stays true however long it is looked at.
 
+mod publish;
 mod reasons;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use tidelock_actors::supervisor::Health;
 use tokio::sync::watch;
 
 use crate::adapters::sqlite::{Backlog, Usage};
+pub(crate) use publish::publish;
 
 /// What tidelock is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +121,7 @@ pub struct ServerStatus {
     /// When everything that it had in every collection was last here, as far as the mode can tell: what has changed there
     /// since may not be here yet.
     pub caught_up_at: Option<Timestamp>,
-    /// Its writing transactions that were open at the last pull; only its kit tells.
+    /// Its writing transactions that were open at the last pull while later ones had ended; only its kit tells.
     pub open_transactions: Option<u64>,
     /// The number of the oldest of them.
     pub oldest_open_transaction: Option<u64>,

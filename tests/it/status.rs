@@ -71,18 +71,23 @@ async fn a_transaction_that_stays_open_on_the_server_is_seen() {
     let (client, connection) = tokio_postgres::connect(address, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     client.batch_execute("begin; insert into public.notes (id) values ('open')").await.unwrap();
+    let own = client.query_one("select pg_current_xact_id()::text", &[]).await.unwrap().get::<_, String>(0);
+    let own: u64 = own.parse().unwrap();
+    // A snapshot knows of an open transaction once a later one has ended.
+    world.project.sql("insert into public.notes (id) values ('later')").await.unwrap();
     device.sync().await;
     let first = device.tidelock.status().server;
-    assert!(first.open_transactions >= Some(1) && first.oldest_open_seen_at.is_some(), "{first:?}");
+    // Others may have begun one before.
+    assert!(first.open_transactions >= Some(1) && first.oldest_open_transaction <= Some(own), "{own}: {first:?}");
+    assert!(first.oldest_open_seen_at.is_some(), "{first:?}");
     device.sync().await;
     let second = device.tidelock.status().server;
     if second.oldest_open_transaction == first.oldest_open_transaction {
         assert_eq!(second.oldest_open_seen_at, first.oldest_open_seen_at, "it is known since when");
     }
-    let number = first.oldest_open_transaction;
     client.batch_execute("commit").await.unwrap();
     device.sync().await;
-    assert_ne!(device.tidelock.status().server.oldest_open_transaction, number);
+    assert_ne!(device.tidelock.status().server.oldest_open_transaction, Some(own));
     assert!(device.get("notes", "open").await.is_some(), "what it wrote has come");
 }
 
@@ -107,36 +112,4 @@ async fn the_session_and_the_next_round_are_told_with_their_reasons() {
     assert!(status.phase_reason.starts_with("the server does not accept the credentials: "), "{}", status.phase_reason);
     assert!(status.next_round_at > Some(Timestamp::now()));
     assert!(refused.tidelock.sync(SyncRequest::default()).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_is_told_at_most_every_100_ms_and_always_of_the_last_change() {
-    const SAVES: u64 = 200;
-    let folder = tempfile::tempdir().unwrap();
-    let text = format!("[storage]\ndata_dir = \"{}\"\n[collections.notes]", folder.path().display());
-    let device = Device {
-        tidelock: tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap(),
-        directory: folder.path().to_owned(),
-    };
-    let (tell, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let _subscription = device.tidelock.subscribe(move |status| {
-        let _ = tell.send((std::time::Instant::now(), status.pending));
-    });
-    for number in 0..SAVES {
-        device.save("notes", &number.to_string(), "{}").await;
-    }
-    let mut times = Vec::new();
-    let last = async {
-        while let Some((at, pending)) = heard.recv().await {
-            times.push(at);
-            if pending == SAVES {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), last).await.expect("the last change is told");
-    let took = times[times.len() - 1].duration_since(times[0]);
-    let most = took.as_millis() / 100 + 2;
-    assert!(times.len() as u128 <= most, "told {} times in {took:?}", times.len());
-    assert_eq!(device.tidelock.status().pending, SAVES);
 }

@@ -1,5 +1,6 @@
 //! Which of the server's writing transactions were open when it was last read, and since when the oldest one has been
-//! seen so. A snapshot does not tell when a transaction began: it has been open for at least that long.
+//! seen so. A snapshot does not tell when a transaction began: it has been open for at least that long. It knows of one
+//! only once a later one has ended; until then nothing is behind it either.
 
 use tidelock_actors::ports::OpenTransactions;
 
