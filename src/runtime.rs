@@ -264,7 +264,8 @@ async fn watch_backlog(
     mut counts: watch::Receiver<Counts>,
     mut turns: watch::Receiver<u64>,
 ) -> watch::Receiver<Backlog> {
-    let has_some = counts.borrow().values().any(|counts| counts.pending > 0);
+    turns.mark_unchanged();
+    let has_some = counts.borrow_and_update().values().any(|counts| counts.pending > 0);
     let at_first = if has_some { reads.backlog().await.unwrap_or_default() } else { Backlog::new() };
     let (tell, backlog) = watch::channel(at_first);
     actix::spawn(async move {
