@@ -13,8 +13,8 @@ use futures::future::select;
 use tidelock_actors::backup::{BackupStatus, BackupTimer};
 use tidelock_actors::conflict::ConflictResolver;
 use tidelock_actors::limits::{
-    ACTOR_MAILBOX, BACKLOG_PAUSE, BACKLOG_SHARE, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STORAGE_MAILBOX,
-    WATCH_BACKLOG,
+    ACTOR_MAILBOX, BACKLOG_PATIENCE, BACKLOG_PAUSE, BACKLOG_SHARE, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY,
+    STORAGE_MAILBOX, WATCH_BACKLOG,
 };
 use tidelock_actors::machine::backoff::Backoff;
 use tidelock_actors::machine::backup_times::Times;
@@ -258,7 +258,8 @@ pub(crate) fn backup_times(config: &Config) -> Times {
     Times { enabled, interval, drill_interval, publish: backup.publish, backoff }
 }
 
-/// Looks at what waits to be sent whenever that has changed, and not for more than a small part of the time.
+/// Looks at what waits to be sent whenever that has changed, and not for more than a small part of the time. What waits
+/// already is mostly known when this returns; a long outbox keeps nobody from opening the store.
 async fn watch_backlog(
     reads: SqliteReads,
     mut counts: watch::Receiver<Counts>,
@@ -266,10 +267,11 @@ async fn watch_backlog(
 ) -> watch::Receiver<Backlog> {
     turns.mark_unchanged();
     let has_some = counts.borrow_and_update().values().any(|counts| counts.pending > 0);
-    let at_first = if has_some { reads.backlog().await.unwrap_or_default() } else { Backlog::new() };
-    let (tell, backlog) = watch::channel(at_first);
+    let (tell, mut backlog) = watch::channel(Backlog::new());
     actix::spawn(async move {
-        while select(pin!(counts.changed()), pin!(turns.changed())).await.factor_first().0.is_ok() {
+        let mut is_due = has_some;
+        while is_due || select(pin!(counts.changed()), pin!(turns.changed())).await.factor_first().0.is_ok() {
+            is_due = false;
             let began = Instant::now();
             match reads.backlog().await {
                 Ok(now) => {
@@ -280,6 +282,9 @@ async fn watch_backlog(
             tokio::time::sleep(BACKLOG_PAUSE.max(began.elapsed() * BACKLOG_SHARE)).await;
         }
     });
+    if has_some {
+        let _ = tokio::time::timeout(BACKLOG_PATIENCE, backlog.changed()).await;
+    }
     backlog
 }
 
