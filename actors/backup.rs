@@ -12,6 +12,7 @@ use crate::deferred::Deferred;
 use crate::instant::now;
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::backup_times::{BackupTimes, Input, Task, Times};
+use crate::metrics;
 use crate::ports::{Archive, Clock, Ports, Publisher};
 use crate::supervisor::{Crash, Stop};
 
@@ -96,7 +97,7 @@ impl BackupTimer {
         let work = async move {
             match task {
                 Task::Drill => archive.drill().await.map(|()| None),
-                Task::Backup | Task::Publish => archive.take(Reason::Periodic).await,
+                Task::Backup | Task::Publish => take(archive, Reason::Periodic).await,
             }
         };
         let ended = work.into_actor(self).map(move |ended, timer, context| {
@@ -174,6 +175,21 @@ impl BackupTimer {
     }
 }
 
+/// Takes a backup and counts it; a periodic one that was not needed is none.
+async fn take(archive: Arc<dyn Archive>, reason: Reason) -> Result<Option<Taken>, ArchiveError> {
+    let began = now();
+    let ended = archive.take(reason).await;
+    match &ended {
+        Ok(Some(_)) => {
+            metrics::BACKUPS.add(1, &["taken".into()]);
+            metrics::BACKUP_SECONDS.observe(now().duration_since(began).as_secs_f64(), &[]);
+        }
+        Ok(None) => {}
+        Err(_) => metrics::BACKUPS.add(1, &["failed".into()]),
+    }
+    ended
+}
+
 impl Actor for BackupTimer {
     type Context = Context<Self>;
 
@@ -196,7 +212,7 @@ impl Handler<TakeBackup> for BackupTimer {
     fn handle(&mut self, TakeBackup(reason): TakeBackup, context: &mut Self::Context) -> Self::Result {
         let (answer, archive) = (Deferred::default(), self.archive.clone());
         let given: Self::Result = answer.clone();
-        let work = async move { archive.take(reason).await };
+        let work = take(archive, reason);
         let ended = work.into_actor(self).map(move |ended, timer, context| {
             timer.note(Task::Backup, &ended);
             timer.step(Input::News, context);

@@ -26,6 +26,22 @@ pub enum FaultKind {
     Behind,
 }
 
+impl FaultKind {
+    /// The name used in JSON and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Unauthorized => "unauthorized",
+            Self::Ordering => "ordering",
+            Self::Refused => "refused",
+            Self::Doubtful => "doubtful",
+            Self::Schema => "schema",
+            Self::Replaced => "replaced",
+            Self::Behind => "behind",
+        }
+    }
+}
+
 /// A failure with everything that somebody needs to understand it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}", self.sentence())]

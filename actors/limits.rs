@@ -66,6 +66,14 @@ pub const AUDIT_LOOKS: usize = 4;
 pub const AUDIT_RETRY: Duration = Duration::from_secs(60 * 60);
 /// The least time between two published statuses.
 pub const STATUS_PAUSE: Duration = Duration::from_millis(100);
+/// The least time between two looks at what waits to be sent, for the status.
+pub const BACKLOG_PAUSE: Duration = Duration::from_secs(1);
+/// How long opening a store waits for the first of these looks.
+pub const BACKLOG_PATIENCE: Duration = Duration::from_millis(20);
+/// Of the time, one part in so many may go into these looks.
+pub const BACKLOG_SHARE: u32 = 50;
+/// How often what was measured is put into its distributions, where nobody asks for them.
+pub const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// How often history is pruned and the log truncated.
 pub const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Connections that only read, for short reads; as many again are for long ones.

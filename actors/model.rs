@@ -282,6 +282,17 @@ pub enum Verdict {
     Failed(Fault),
 }
 
+impl Verdict {
+    /// The name used in metrics: a failure's is that of its kind.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Applied { .. } => "applied",
+            Self::Conflict(_) => "conflict",
+            Self::Failed(fault) => fault.kind.name(),
+        }
+    }
+}
+
 /// How rows of one pull are recorded: the name and text of each checkpoint they make durable.
 pub type Checkpoints = BTreeMap<String, String>;
 

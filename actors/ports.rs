@@ -162,6 +162,30 @@ pub trait Remote: Send + Sync {
     fn requests(&self) -> u64;
     /// The server's clock less this device's, in milliseconds, once an answer told it.
     fn clock_offset_ms(&self) -> Option<i64>;
+    /// What is known of the server, and of the way to it, without asking.
+    fn heard(&self) -> Heard;
+}
+
+/// What is known of the server, and of the way to it, without asking.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// Since when the oldest request that has no answer yet waits for one, milliseconds since 1970.
+    pub unanswered_since_ms: Option<i64>,
+    /// The user that the access token is of, if it says so.
+    pub user: Option<String>,
+    /// When the access token expires, milliseconds since 1970, if it says so.
+    pub token_expires_ms: Option<i64>,
+    /// The server's writing transactions, where it tells which are open.
+    pub open_transactions: Option<OpenTransactions>,
+}
+
+/// The server's writing transactions that were open when it was last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenTransactions {
+    /// How many.
+    pub count: u64,
+    /// The oldest one's number, and when it was first seen open, milliseconds since 1970.
+    pub oldest: Option<(u64, i64)>,
 }
 
 /// How a server takes operations.

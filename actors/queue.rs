@@ -12,6 +12,7 @@ use crate::instant::now;
 use crate::limits::ACTOR_MAILBOX;
 use crate::machine::flights::Flights;
 use crate::machine::outbox::{Outbox, Patience, Reading, cancelled, settlement};
+use crate::metrics;
 use crate::model::{Counts, Fault, Operation, Outgoing, RemoteRow, Sequence, Verdict};
 use crate::peer::{PartError, Peer};
 use crate::ports::{Nature, Reader, StoreError};
@@ -299,8 +300,14 @@ impl Handler<Settle> for Queue {
 
     fn handle(&mut self, settle: Settle, _: &mut Self::Context) -> Self::Result {
         let mut batch: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for (outgoing, _) in &settle.0 {
-            *batch.entry(outgoing.id.collection.clone()).or_default() += outgoing.covers.len() as u64;
+        let mut verdicts: BTreeMap<(&Arc<str>, &'static str), u64> = BTreeMap::new();
+        for (outgoing, verdict) in &settle.0 {
+            let (collection, operations) = (&outgoing.id.collection, outgoing.covers.len() as u64);
+            *batch.entry(collection.clone()).or_default() += operations;
+            *verdicts.entry((collection, verdict.name())).or_default() += operations;
+        }
+        for ((collection, verdict), operations) in verdicts {
+            metrics::OPERATIONS.add(operations, &[collection.clone().into(), verdict.into()]);
         }
         let (mut settlements, orderings, mut settled) = self.read(settle.0);
         let (reader, storage) = (self.reader.clone(), self.storage.clone());

@@ -7,15 +7,17 @@ mod audit;
 mod deletions;
 mod push;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::conflict::{ConflictError, ConflictResolver, Take};
 use crate::limits::REMOTE_DEADLINE;
 use crate::machine::audit::Scope;
 use crate::machine::schedule::Task;
+use crate::metrics;
 use crate::model::{CollectionRules, Counts, Fault, FaultKind, Findings};
 use crate::peer::{PartError, Peer};
 use crate::ports::{PullRequest, Pulled, Reader, Remote, StoreError};
@@ -60,6 +62,18 @@ impl RoundReport {
         })
     }
 
+    fn count(&self, took: Duration) {
+        let result = match (&self.cut, &self.fault) {
+            (Some(_), _) => "cut",
+            (None, Some(_)) => "faulty",
+            (None, None) => "done",
+        };
+        metrics::ROUNDS.add(1, &[result.into()]);
+        metrics::ROUND_SECONDS.observe(took.as_secs_f64(), &[result.into()]);
+        metrics::PULLED.add(self.pulled, &[]);
+        metrics::CONFLICTS_MET.add(self.conflicts, &[]);
+    }
+
     /// What went wrong, in words.
     pub fn trouble(&self) -> Option<String> {
         self.cut().or_else(|| self.fault.clone()).map(|fault| fault.to_string())
@@ -84,7 +98,18 @@ pub struct Crew {
     /// The exact counts.
     pub counts: tokio::sync::watch::Receiver<Counts>,
     /// Told whenever something moved.
-    pub moved: Arc<dyn Fn() + Send + Sync>,
+    pub moved: Arc<dyn Fn(Motion<'_>) + Send + Sync>,
+}
+
+/// What moved, for whoever looks on.
+#[derive(Debug, Clone, Copy)]
+pub enum Motion<'a> {
+    /// Operations of these collections took effect on the server.
+    Pushed(&'a BTreeSet<Arc<str>>),
+    /// Everything that the server had of these collections is here.
+    Pulled(&'a BTreeSet<Arc<str>>),
+    /// Something else.
+    Other,
 }
 
 /// What this round is.
@@ -104,12 +129,13 @@ pub struct Round {
 
 /// Runs the round, with the audit that is asked for, to its end or to the first fault that concerns all of it.
 pub async fn run(crew: Crew, round: Round, audited: Option<Scope>) -> RoundReport {
-    let requests_before = crew.remote.requests();
+    let (began, requests_before) = (Instant::now(), crew.remote.requests());
     let mut report = RoundReport::default();
     let mut progress = Progress { crew: &crew, walk: 0, report: &mut report };
     let result = progress.all(round, audited.as_ref()).await;
     report.cut = result.err();
     report.requests = crew.remote.requests() - requests_before;
+    report.count(began.elapsed());
     report
 }
 
@@ -239,6 +265,9 @@ impl Progress<'_> {
                 None => break,
             }
         }
+        let is_whole = |name: &Arc<str>| self.report.paused.iter().all(|(paused, _)| paused != name);
+        let whole = self.pulled_collections().map(|rule| rule.name.clone()).filter(is_whole).collect();
+        (self.crew.moved)(Motion::Pulled(&whole));
         Ok(())
     }
 
@@ -280,7 +309,7 @@ impl Progress<'_> {
 async fn take(crew: &Crew, page: Pulled, round: i64) -> Result<(u64, u64), Cut> {
     let observation = Observation { rows: page.rows, checkpoints: page.checkpoints, round, ..Observation::default() };
     let taken = crew.resolver.ask_soon(Take(observation)).await??;
-    (crew.moved)();
+    (crew.moved)(Motion::Other);
     Ok((taken.changed, taken.conflicts))
 }
 

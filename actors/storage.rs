@@ -15,6 +15,7 @@ use crate::deferred::Deferred;
 use crate::limits::{GROUP_WRITES, STORAGE_MAILBOX};
 use crate::machine::cadence::{Cadence, Step};
 use crate::machine::hybrid_clock::HybridClock;
+use crate::metrics;
 use crate::model::{Change, Compacted, Counts, Past, RecordId, Stamp};
 use crate::ports::{Clock, Store, StoreError};
 use crate::supervisor::{Crash, Stop, words_of};
@@ -155,7 +156,11 @@ impl Storage {
         }
         let began = Instant::now();
         match guarded(&mut self.store, |store| store.commit()) {
-            Ok(()) => self.conclude(began),
+            Ok(()) => {
+                metrics::COMMIT_SECONDS.observe(began.elapsed().as_secs_f64(), &[]);
+                metrics::COMMIT_WRITES.add(self.group.writes.len() as u64, &[]);
+                self.conclude(began);
+            }
             Err(error) => self.give_up(error),
         }
     }

@@ -21,6 +21,7 @@ use crate::limits::DEGRADED_RETRY;
 use crate::machine::Chance;
 use crate::machine::backoff::Backoff;
 use crate::machine::intensity::{AfterFailure, Allowance, Intensity};
+use crate::metrics;
 use crate::peer::Peer;
 
 /// Asks an actor to finish what it holds and stop.
@@ -123,6 +124,7 @@ impl Supervision {
             let Some(pause) = self.pause_after(cause) else { return };
             tokio::time::sleep(pause).await;
             self.restarts += 1;
+            metrics::RESTARTS.add(1, &[self.care.name.into()]);
             end = match revive(&mut actor) {
                 Revived::Running => {
                     self.report(Health::Running { restarts: self.restarts });

@@ -13,50 +13,17 @@ use crate::instant::now;
 use crate::limits::{ACTOR_MAILBOX, TRUSTED_COUNTS};
 use crate::machine::audit::Scope;
 use crate::machine::schedule::{Input, Schedule, State, Task};
+use crate::metrics;
 use crate::model::{Checkpoints, CollectionRules, Fault, FaultKind, Findings};
-use crate::ports::{Clock, Reader};
-use crate::round::{self, Crew, Cut, Round, RoundReport};
-use crate::status::{SyncPhase, SyncStatus};
+use crate::ports::Clock;
+use crate::remembered::{CLOCK_OFFSET, LAST_AUDITED, LAST_MOVED, LAST_SYNCED, Remembered};
+use crate::round::{self, Crew, Cut, Motion, Round, RoundReport};
+use crate::status::{self, SyncPhase, SyncStatus};
 use crate::storage::Perform;
 use crate::supervisor::{Crash, Stop};
 use crate::writes::{Observation, Write};
 
 pub use crate::machine::schedule::Settings;
-
-/// The checkpoint that says when the last round ended well, milliseconds since 1970. No collection has such a name.
-const LAST_SYNCED: &str = "last synced";
-
-/// The checkpoint that says how far the server's clock was from this device's, in milliseconds. No collection has such
-/// a name.
-const CLOCK_OFFSET: &str = "clock offset";
-
-/// The checkpoint that says when the last audit of everything ended well, milliseconds since 1970; before the first one,
-/// when the store was first synced. No collection has such a name.
-const LAST_AUDITED: &str = "last audited";
-
-/// What the rounds of earlier runs have left behind.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Remembered {
-    /// When the last round ended well, milliseconds since 1970 (H39).
-    pub last_synced_ms: Option<i64>,
-    /// The server's clock less this device's, in milliseconds (H38).
-    pub clock_offset_ms: Option<i64>,
-    /// When the last audit of everything ended well, milliseconds since 1970.
-    pub audited_ms: Option<i64>,
-}
-
-impl Remembered {
-    /// Reads it; a store that cannot be read remembers nothing.
-    pub async fn read(reader: &dyn Reader) -> Self {
-        let checkpoints = reader.checkpoints().await.unwrap_or_default();
-        let number = |name| checkpoints.get(name)?.parse().ok();
-        Self {
-            last_synced_ms: number(LAST_SYNCED),
-            clock_offset_ms: number(CLOCK_OFFSET),
-            audited_ms: number(LAST_AUDITED),
-        }
-    }
-}
 
 /// There may be something to send or to fetch.
 #[derive(Message)]
@@ -107,6 +74,8 @@ pub struct SyncScheduler {
     scope: Option<Scope>,
     audited_ms: Option<i64>,
     moved_ms: Arc<AtomicI64>,
+    /// Whether something was to be done when it was last looked.
+    had_work: bool,
     rounds: i64,
     trusted_rounds: u32,
     wake_up: Option<SpawnHandle>,
@@ -123,8 +92,12 @@ impl SyncScheduler {
         seed: u64,
     ) -> Self {
         let moved_ms = Arc::new(AtomicI64::new(clock.now_ms()));
-        let (moves, time) = (moved_ms.clone(), clock.clone());
-        crew.moved = Arc::new(move || moves.store(time.now_ms(), Ordering::Relaxed));
+        crew.moved = status::on_motion(moved_ms.clone(), clock.clone(), status.clone());
+        status.send_modify(|status| {
+            status.last_synced_ms = remembered.last_synced_ms;
+            status.clock_offset_ms = remembered.clock_offset_ms;
+            status.moved = remembered.moved;
+        });
         let rounds = clock.now_ms() & !1;
         let mut schedule = Schedule::new(settings, now(), seed);
         if let Some(audited_ms) = remembered.audited_ms {
@@ -142,6 +115,7 @@ impl SyncScheduler {
             scope: None,
             audited_ms: remembered.audited_ms,
             moved_ms,
+            had_work: false,
             rounds,
             trusted_rounds: 0,
             wake_up: None,
@@ -164,6 +138,7 @@ impl SyncScheduler {
         self.trusted_rounds = if distrusts_counts { 0 } else { self.trusted_rounds + u32::from(task.deep) };
         let round = Round { number: self.rounds, task, distrusts_counts, batch_size, batch_size_max };
         let scope = task.audit.then(|| self.scope.take().unwrap_or_else(Scope::everything));
+        metrics::RETRIES.add(u64::from(task.probe), &[]);
         let ended = round::run(self.crew.clone(), round, scope.clone()).into_actor(self);
         self.running =
             Some(context.spawn(ended.map(move |report, sync, context| sync.conclude(task, scope, report, context))));
@@ -182,7 +157,7 @@ impl SyncScheduler {
     fn note(&self, task: Task, report: &RoundReport) {
         let is_out_of_reach = |fault: &Fault| fault.kind == FaultKind::Transient && fault.status.is_none();
         let is_synced = task.pull && report.cut().is_none();
-        let now_ms = self.clock.now_ms();
+        let (now_ms, offset_ms) = (self.clock.now_ms(), self.crew.remote.clock_offset_ms());
         self.status.send_modify(|status| {
             status.is_online = match (&report.cut, &report.fault) {
                 (Some(Cut::Local(_)), _) => status.is_online,
@@ -194,9 +169,15 @@ impl SyncScheduler {
             if is_synced {
                 status.last_synced_ms = Some(now_ms);
             }
+            status.clock_offset_ms = offset_ms.or(status.clock_offset_ms);
         });
-        let offset_ms = self.crew.remote.clock_offset_ms();
-        self.remember([(LAST_SYNCED, is_synced.then_some(now_ms)), (CLOCK_OFFSET, offset_ms)]);
+        let moved = serde_json::to_string(&self.status.borrow().moved).ok();
+        let text = |number: Option<i64>| number.map(|number| number.to_string());
+        self.remember([
+            (LAST_SYNCED, text(is_synced.then_some(now_ms))),
+            (CLOCK_OFFSET, text(offset_ms)),
+            (LAST_MOVED, moved.filter(|_| is_synced || report.pushed > 0)),
+        ]);
     }
 
     /// Periodic audits are counted from the last one that repaired everything, or from the first round that ended well.
@@ -204,7 +185,7 @@ impl SyncScheduler {
         let is_whole = scope == Some(Scope::everything()) && report.audit.is_some();
         if is_whole || self.audited_ms.is_none() && report.cut().is_none() {
             self.audited_ms = Some(self.clock.now_ms());
-            self.remember([(LAST_AUDITED, self.audited_ms)]);
+            self.remember([(LAST_AUDITED, self.audited_ms.map(|ms| ms.to_string()))]);
             self.schedule.handle(Input::Audited(Duration::ZERO), now());
         }
         for (collection, findings) in report.audit.iter().flatten().filter(|(_, findings)| !findings.is_empty()) {
@@ -213,8 +194,8 @@ impl SyncScheduler {
         }
     }
 
-    fn remember<const N: usize>(&self, numbers: [(&str, Option<i64>); N]) {
-        let known = numbers.into_iter().filter_map(|(name, number)| Some((name.to_owned(), number?.to_string())));
+    fn remember<const N: usize>(&self, texts: [(&str, Option<String>); N]) {
+        let known = texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?)));
         let checkpoints: Checkpoints = known.collect();
         if !checkpoints.is_empty() {
             let remember = Observation { checkpoints, ..Observation::default() };
@@ -222,31 +203,47 @@ impl SyncScheduler {
         }
     }
 
-    fn publish(&self) {
-        let phase = match self.schedule.state() {
-            State::Waiting { .. } => SyncPhase::Idle,
-            State::Running { .. } => SyncPhase::Syncing,
-            State::Offline { .. } => SyncPhase::Offline,
-            State::Unauthorized { fault, .. } if fault.kind == FaultKind::Replaced => SyncPhase::Paused,
-            State::Unauthorized { .. } => SyncPhase::NeedsAuth,
-            State::Paused => SyncPhase::Paused,
+    fn publish(&mut self) {
+        let (phase, reason) = match self.schedule.state() {
+            State::Waiting { .. } => (SyncPhase::Idle, None),
+            State::Running { .. } => (SyncPhase::Syncing, None),
+            State::Offline { fault, .. } => (SyncPhase::Offline, Some(fault.to_string())),
+            State::Unauthorized { fault, .. } if fault.kind == FaultKind::Replaced => {
+                (SyncPhase::Paused, Some(fault.to_string()))
+            }
+            State::Unauthorized { fault, .. } => (SyncPhase::NeedsAuth, Some(fault.to_string())),
+            State::Paused => (SyncPhase::Paused, Some(self.pause_reason().to_owned())),
         };
         let stalled_since_ms = self.stalled_since();
         let now_ms = self.clock.now_ms();
         let due = |(at, _): (Instant, _)| now_ms + at.saturating_duration_since(now()).as_millis() as i64;
-        let next_round_ms = self.schedule.deadline().map(due);
+        let deadline = self.schedule.deadline();
+        let next_round_ms = deadline.map(due);
         self.status.send_if_modified(|status| {
             let before = status.clone();
-            (status.phase, status.stalled_since_ms, status.next_round_ms) = (phase, stalled_since_ms, next_round_ms);
+            (status.phase, status.reason) = (phase, reason);
+            (status.stalled_since_ms, status.next_round_ms) = (stalled_since_ms, next_round_ms);
+            status.next_round_reason = deadline.map(|(_, reason)| reason);
             *status != before
         });
     }
 
+    fn pause_reason(&self) -> &'static str {
+        match self.schedule.settings().enabled {
+            false => "nothing is synced: sync.enabled is false, or no server is configured (remote.url)",
+            true => "rounds run only when they are asked for (sync.auto is false)",
+        }
+    }
+
     /// Since when nothing moved, once that is too long while something should (H13).
-    fn stalled_since(&self) -> Option<i64> {
+    fn stalled_since(&mut self) -> Option<i64> {
         let has_work = self.running.is_some() || self.crew.counts.borrow().values().any(|counts| counts.pending > 0);
+        let had_work = std::mem::replace(&mut self.had_work, has_work);
+        if !had_work {
+            // Nothing could move before there was something to do.
+            (self.crew.moved)(Motion::Other);
+        }
         if !has_work {
-            (self.crew.moved)();
             return None;
         }
         let moved_ms = self.moved_ms.load(Ordering::Relaxed);
@@ -254,14 +251,22 @@ impl SyncScheduler {
         (still_ms >= self.schedule.settings().stall_after.as_millis() as i64).then_some(moved_ms)
     }
 
+    /// A stall is told when it is one; while there is nothing to do, or it is told already, it is looked now and then.
+    fn until_stall(&self) -> Duration {
+        let stall_after = self.schedule.settings().stall_after;
+        let still_ms = self.clock.now_ms() - self.moved_ms.load(Ordering::Relaxed);
+        let left = stall_after.saturating_sub(Duration::from_millis(u64::try_from(still_ms).unwrap_or_default()));
+        if left.is_zero() { stall_after / 4 } else { left.min(stall_after / 4) }
+    }
+
     /// One timer: at the machine's deadline, or when it is time to look for a stall.
     fn rearm(&mut self, context: &mut Context<Self>) {
         if let Some(old) = self.wake_up.take() {
             context.cancel_future(old);
         }
-        let stall_check = self.schedule.settings().stall_after / 4;
         let until_due = self.schedule.deadline().map(|(due, _)| due.saturating_duration_since(now()));
-        let pause = until_due.map_or(stall_check, |due| due.min(stall_check)).max(Duration::from_millis(1));
+        let pause = until_due.into_iter().chain([self.until_stall()]).min().unwrap_or_default();
+        let pause = pause.max(Duration::from_millis(1));
         self.wake_up = Some(context.run_later(pause, |sync, context| sync.step(Input::Woken, context)));
     }
 }

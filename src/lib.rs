@@ -9,6 +9,7 @@ pub mod api;
 pub mod collection;
 pub mod config;
 pub mod error;
+mod gauges;
 pub mod handle;
 pub mod logger;
 mod private;
@@ -28,7 +29,7 @@ pub use handle::{
 };
 pub use jiff::Timestamp;
 pub use logger::{Logger, tracing_layer};
-pub use status::{Phase, Status};
+pub use status::{CollectionStatus, NextRound, PartStatus, Phase, ServerStatus, Session, SessionState, Status};
 pub use tidelock_actors::document::Document;
 pub use tidelock_actors::logs;
 pub use tidelock_actors::model;

@@ -2,15 +2,19 @@
 //!
 //! Started bottom-up, stopped top-down. A host needs no actix, and any executor will do.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use actix::{Arbiter, System};
+use futures::future::select;
 use tidelock_actors::backup::{BackupStatus, BackupTimer};
 use tidelock_actors::conflict::ConflictResolver;
 use tidelock_actors::limits::{
-    ACTOR_MAILBOX, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY, STATUS_PAUSE, STORAGE_MAILBOX, WATCH_BACKLOG,
+    ACTOR_MAILBOX, BACKLOG_PATIENCE, BACKLOG_PAUSE, BACKLOG_SHARE, DRAIN_DEADLINE, MAINTENANCE_INTERVAL, NUDGE_DELAY,
+    STORAGE_MAILBOX, WATCH_BACKLOG,
 };
 use tidelock_actors::logger::{self, LoggerStatus, Reached, RemoteLogger};
 use tidelock_actors::machine::backoff::Backoff;
@@ -18,22 +22,23 @@ use tidelock_actors::machine::backup_times::Times;
 use tidelock_actors::machine::intensity::Allowance;
 use tidelock_actors::machine::outbox::{Outbox, Patience};
 use tidelock_actors::machine::shipping;
-use tidelock_actors::model::{CollectionRules, RecordId};
+use tidelock_actors::model::{CollectionRules, Counts, RecordId};
 use tidelock_actors::peer::Peer;
 use tidelock_actors::ports::{Ports, Store};
 use tidelock_actors::queue::Queue;
+use tidelock_actors::remembered::Remembered;
 use tidelock_actors::round::Crew;
 use tidelock_actors::status::SyncStatus;
 use tidelock_actors::storage::{Announcements, CorrectClock, Maintain, Storage};
 use tidelock_actors::supervisor::{Care, Health, supervise};
-use tidelock_actors::sync::{Nudge, Remembered, Settings, SyncScheduler};
+use tidelock_actors::sync::{Nudge, Settings, SyncScheduler};
 use tokio::sync::{broadcast, oneshot, watch};
 
-use crate::adapters::sqlite::Usage;
+use crate::adapters::sqlite::{Backlog, SqliteReads, Usage};
 use crate::config::{Config, Level};
 use crate::error::Error;
 use crate::logger::{Hearing, Intake};
-use crate::status::{Status, StatusSources};
+use crate::status::{self, Status, StatusSources};
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("tidelock restarts parts that panic: build with panic = \"unwind\"");
@@ -48,6 +53,8 @@ pub(crate) struct Parts {
     pub backup: Peer<BackupTimer>,
     pub logger: Peer<RemoteLogger>,
     pub changes: broadcast::Sender<Arc<[RecordId]>>,
+    /// Told when something has changed that the status reads where it is.
+    pub news: watch::Sender<()>,
     pub sources: StatusSources,
     pub status: watch::Receiver<Status>,
     pub thread: tokio::runtime::Handle,
@@ -69,6 +76,7 @@ pub(crate) struct Equipment {
     pub usage: watch::Receiver<Usage>,
     pub intake: Arc<Intake>,
     pub ships_logs: bool,
+    pub reads: SqliteReads,
     pub seed: u64,
 }
 
@@ -123,7 +131,7 @@ async fn live(
     }
     let asked = async { stop_asked.wait_for(|asked| *asked).await.is_ok() };
     let failed = async { storage_health.wait_for(|health| matches!(health, Health::Failed { .. })).await.is_ok() };
-    futures::future::select(std::pin::pin!(asked), std::pin::pin!(failed)).await;
+    select(pin!(asked), pin!(failed)).await;
     parts.backup.stop(DRAIN_DEADLINE).await;
     parts.sync.stop(DRAIN_DEADLINE).await;
     parts.resolver.stop(DRAIN_DEADLINE).await;
@@ -137,7 +145,7 @@ async fn live(
 }
 
 async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
-    let Equipment { store, ports, config, rules, usage, ships_logs, seed, .. } = equipment;
+    let Equipment { store, ports, config, rules, usage, reads, ships_logs, seed, .. } = equipment;
     let (report_logs, logger_status) = watch::channel(LoggerStatus::default());
     let logger = supervise(care("logger", ACTOR_MAILBOX, &config, true, seed + 8), |_| {
         RemoteLogger::new(logger_settings(&config, ships_logs), &ports, report_logs, seed + 9)
@@ -150,8 +158,7 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     let storage_care = care("storage", STORAGE_MAILBOX, &config, false, seed);
     let storage = start_storage(arbiter, storage_care, store, ports.clone(), announcements).await?;
     let remembered = Remembered::read(&*ports.reader).await;
-    let Remembered { last_synced_ms, clock_offset_ms, .. } = remembered;
-    if let Some(offset_ms) = clock_offset_ms {
+    if let Some(offset_ms) = remembered.clock_offset_ms {
         // Nobody has the handle yet: what is saved before the server is reached is stamped by its time as well (H38).
         storage.hint(CorrectClock { offset_ms });
     }
@@ -170,9 +177,9 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         remote: ports.remote.clone(),
         rules: rules.clone(),
         counts: watched_counts.clone(),
-        moved: Arc::new(|| {}),
+        moved: Arc::new(|_| {}),
     };
-    let (report, sync_status) = watch::channel(SyncStatus { last_synced_ms, ..SyncStatus::default() });
+    let (report, sync_status) = watch::channel(SyncStatus::default());
     let sync = supervise(care("sync", ACTOR_MAILBOX, &config, true, seed + 3), |_| {
         SyncScheduler::new(sync_settings(&config), crew, ports.clock.clone(), report, remembered, seed + 4)
     });
@@ -183,11 +190,15 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
         BackupTimer::new(backup_times(&config), &ports, report_backups, archived, seed + 7)
     });
 
+    let backlog = watch_backlog(reads, watched_counts.clone(), outbox_turns.clone()).await;
+    let (news, watched_news) = watch::channel(());
     let sources = StatusSources {
         counts: watched_counts,
         sync: sync_status,
         backups: backup_status,
         logger: logger_status,
+        backlog,
+        news: watched_news,
         usage,
         parts: vec![
             (storage.name(), storage.watch_health()),
@@ -197,15 +208,15 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
             (backup.name(), backup.watch_health()),
             (logger.name(), logger.watch_health()),
         ],
-        collections: rules.iter().map(|rule| rule.name.to_string()).collect(),
+        collections: rules.iter().map(|rule| (rule.name.clone(), rule.direction)).collect(),
         remote: ports.remote.clone(),
     };
     tell_when_the_server_is_back(sources.sync.clone(), logger.clone());
-    let status = publish_status(sources.clone());
+    let status = status::publish(sources.clone());
     nudge_when_there_is_something_to_send(outbox_turns, sync.clone());
     maintain_now_and_then(storage.clone());
     let thread = tokio::runtime::Handle::current();
-    Some(Parts { storage, queue, resolver, sync, backup, logger, changes, sources, status, thread })
+    Some(Parts { storage, queue, resolver, sync, backup, logger, changes, news, sources, status, thread })
 }
 
 /// The writer blocks while it commits, so it lives on a thread of its own.
@@ -289,22 +300,34 @@ fn tell_when_the_server_is_back(mut sync: watch::Receiver<SyncStatus>, logger: P
     });
 }
 
-/// Publishes at most every `STATUS_PAUSE`, and always the last one.
-fn publish_status(mut sources: StatusSources) -> watch::Receiver<Status> {
-    let (publish, status) = watch::channel(sources.read());
+/// Looks at what waits to be sent whenever that has changed, and not for more than a small part of the time. What waits
+/// already is mostly known when this returns; a long outbox keeps nobody from opening the store.
+async fn watch_backlog(
+    reads: SqliteReads,
+    mut counts: watch::Receiver<Counts>,
+    mut turns: watch::Receiver<u64>,
+) -> watch::Receiver<Backlog> {
+    turns.mark_unchanged();
+    let has_some = counts.borrow_and_update().values().any(|counts| counts.pending > 0);
+    let (tell, mut backlog) = watch::channel(Backlog::new());
     actix::spawn(async move {
-        while sources.changed().await {
-            let now = sources.read();
-            publish.send_if_modified(|last| {
-                let is_new = *last != now;
-                *last = now;
-                is_new
-            });
-            tokio::time::sleep(STATUS_PAUSE).await;
+        let mut is_due = has_some;
+        while is_due || select(pin!(counts.changed()), pin!(turns.changed())).await.factor_first().0.is_ok() {
+            is_due = false;
+            let began = Instant::now();
+            match reads.backlog().await {
+                Ok(now) => {
+                    tell.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
+                }
+                Err(error) => tracing::debug!(%error, "what waits to be sent could not be looked at"),
+            }
+            tokio::time::sleep(BACKLOG_PAUSE.max(began.elapsed() * BACKLOG_SHARE)).await;
         }
-        publish.send_replace(sources.read());
     });
-    status
+    if has_some {
+        let _ = tokio::time::timeout(BACKLOG_PATIENCE, backlog.changed()).await;
+    }
+    backlog
 }
 
 fn nudge_when_there_is_something_to_send(mut turns: watch::Receiver<u64>, sync: Peer<SyncScheduler>) {

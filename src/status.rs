@@ -1,4 +1,8 @@
-//! The status: one snapshot, put together from the exact counts, the scheduler and the parts' health.
+//! The status: one snapshot, put together from the exact counts, the scheduler and the parts' health. It tells times, not
+//! ages: so it stays true however long it is looked at.
+
+mod publish;
+mod reasons;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,13 +14,15 @@ use serde::{Deserialize, Serialize};
 use tidelock_actors::backup::BackupStatus;
 use tidelock_actors::logger::LoggerStatus;
 use tidelock_actors::logs::BookState;
-use tidelock_actors::model::Counts;
-use tidelock_actors::ports::Remote;
+use tidelock_actors::machine::schedule::Reason;
+use tidelock_actors::model::{Counts, Direction};
+use tidelock_actors::ports::{Heard, Remote};
 use tidelock_actors::status::{SyncPhase, SyncStatus};
 use tidelock_actors::supervisor::Health;
 use tokio::sync::watch;
 
-use crate::adapters::sqlite::Usage;
+use crate::adapters::sqlite::{Backlog, Usage};
+pub(crate) use publish::publish;
 
 /// What tidelock is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,26 +49,46 @@ pub enum Phase {
 pub struct Status {
     /// What it is doing.
     pub phase: Phase,
+    /// Why, in one sentence.
+    pub phase_reason: String,
     /// Whether the last request reached the server.
     pub online: bool,
     /// Whether a round runs.
     pub syncing: bool,
     /// Operations that are to be sent.
     pub pending: u64,
+    /// Bytes of the fields that these set; at most some seconds old.
+    pub pending_bytes: u64,
+    /// When the oldest of them was made; at most some seconds old.
+    pub oldest_pending_at: Option<Timestamp>,
     /// Operations set aside with their cause.
     pub parked: u64,
     /// Conflicts that wait for a decision.
     pub conflicts: u64,
     /// When the last round ended well.
     pub last_synced_at: Option<Timestamp>,
+    /// When an operation last took effect on the server.
+    pub last_pushed_at: Option<Timestamp>,
+    /// When everything that the server had in a collection was last here.
+    pub last_pulled_at: Option<Timestamp>,
     /// What went wrong last, until a round ends well.
     pub last_error: Option<String>,
     /// Since when nothing has moved although something should.
     pub stalled_since: Option<Timestamp>,
+    /// What it is that nothing moves for.
+    pub stalled_reason: Option<String>,
     /// When the next round begins by itself.
     pub next_round_at: Option<Timestamp>,
+    /// Why then.
+    pub next_round_reason: Option<NextRound>,
     /// What the server offers: `plain` promises the weaker forms of exactly-once and of no missed change.
     pub mode: String,
+    /// How far this device is behind the server, and what is known of it.
+    pub server: ServerStatus,
+    /// The server's clock less this device's, in milliseconds, as far as it was ever told.
+    pub clock_offset_ms: Option<i64>,
+    /// As whom the server is asked.
+    pub session: Session,
     /// When the newest backup was taken.
     pub last_backup_at: Option<Timestamp>,
     /// What went wrong with backups last, until one goes well.
@@ -109,6 +135,55 @@ impl From<LoggerStatus> for LoggerView {
     }
 }
 
+/// Why the next round begins when it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextRound {
+    /// There is something to send, or there may be news.
+    Changes,
+    /// The interval is over.
+    Interval,
+    /// The last one was cut, and it is tried again.
+    Retry,
+}
+
+/// What is known of the server without asking.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// When everything that it had in every collection was last here, as far as the mode can tell: what has changed there
+    /// since may not be here yet.
+    pub caught_up_at: Option<Timestamp>,
+    /// Its writing transactions that were open at the last pull while later ones had ended; only its kit tells.
+    pub open_transactions: Option<u64>,
+    /// The number of the oldest of them.
+    pub oldest_open_transaction: Option<u64>,
+    /// When that one was first seen open: it has been so for at least that long.
+    pub oldest_open_seen_at: Option<Timestamp>,
+}
+
+/// As whom the server is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Whether somebody is signed in.
+    pub state: SessionState,
+    /// The user, if the access token says so.
+    pub user: Option<String>,
+    /// When the access token expires, if it says so.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Whether somebody is signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Requests carry the project's key alone.
+    Anonymous,
+    /// They carry an access token.
+    SignedIn,
+    /// The server does not accept what they carry.
+    NeedsAuth,
+}
+
 /// One collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectionStatus {
@@ -116,13 +191,24 @@ pub struct CollectionStatus {
     pub records: u64,
     /// Operations that are to be sent.
     pub pending: u64,
+    /// Bytes of the fields that these set.
+    pub pending_bytes: u64,
+    /// When the oldest of them was made.
+    pub oldest_pending_at: Option<Timestamp>,
     /// Operations set aside.
     pub parked: u64,
     /// Conflicts that wait for a decision.
     pub conflicts: u64,
+    /// When an operation last took effect on the server.
+    pub last_pushed_at: Option<Timestamp>,
+    /// When everything that the server had was last here.
+    pub last_pulled_at: Option<Timestamp>,
     /// Why the collection does not sync, if it does not fit the server's schema.
     pub paused: Option<String>,
 }
+
+/// Parts that are not simply running, by name.
+type Parts = BTreeMap<String, PartStatus>;
 
 /// One part that is not simply running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,72 +228,147 @@ pub(crate) struct StatusSources {
     pub sync: watch::Receiver<SyncStatus>,
     pub backups: watch::Receiver<BackupStatus>,
     pub logger: watch::Receiver<LoggerStatus>,
+    pub backlog: watch::Receiver<Backlog>,
+    /// Rises when something else has changed.
+    pub news: watch::Receiver<()>,
     pub usage: watch::Receiver<Usage>,
     pub parts: Vec<(&'static str, watch::Receiver<Health>)>,
-    pub collections: Vec<String>,
+    pub collections: Vec<(Arc<str>, Direction)>,
     pub remote: Arc<dyn Remote>,
 }
 
 impl StatusSources {
     /// The status as of now.
     pub fn read(&self) -> Status {
-        let counts = self.counts.borrow().clone();
         let sync = self.sync.borrow().clone();
         let backups = self.backups.borrow().clone();
-        let parts: BTreeMap<String, PartStatus> = self
+        let heard = self.remote.heard();
+        let parts: Parts = self
             .parts
             .iter()
             .filter_map(|(name, health)| Some(((*name).to_owned(), part(&health.borrow())?)))
             .collect();
-        let total = |of: fn(&tidelock_actors::model::CollectionCounts) -> u64| counts.values().map(of).sum();
-        let collections =
-            self.collections.iter().map(|name| (name.clone(), collection(name, &counts, &sync))).collect();
+        let collections = self.collections(&sync);
+        let total = |of: fn(&CollectionStatus) -> u64| collections.values().map(of).sum();
+        let times = |of: fn(&CollectionStatus) -> Option<Timestamp>| collections.values().filter_map(of);
+        let (phase, pending) = (phase(&sync, &parts), total(|collection| collection.pending));
+        let phase_reason = reasons::of_phase(phase, &sync, &parts, pending);
+        let unanswered_since = heard.unanswered_since_ms.and_then(time);
+        let stalled_reason =
+            sync.stalled_since_ms.map(|_| reasons::of_stall(phase, &phase_reason, &sync, unanswered_since));
         Status {
-            phase: phase(&sync, &parts),
+            phase,
+            phase_reason,
             online: sync.is_online,
             syncing: sync.phase == SyncPhase::Syncing,
-            pending: total(|counts| counts.pending),
-            parked: total(|counts| counts.parked),
-            conflicts: total(|counts| counts.conflicts),
+            pending,
+            pending_bytes: total(|collection| collection.pending_bytes),
+            oldest_pending_at: times(|collection| collection.oldest_pending_at).min(),
+            parked: total(|collection| collection.parked),
+            conflicts: total(|collection| collection.conflicts),
             last_synced_at: sync.last_synced_ms.and_then(time),
-            last_error: sync.last_error,
+            last_pushed_at: times(|collection| collection.last_pushed_at).max(),
+            last_pulled_at: times(|collection| collection.last_pulled_at).max(),
             stalled_since: sync.stalled_since_ms.and_then(time),
+            stalled_reason,
             next_round_at: sync.next_round_ms.and_then(time),
+            next_round_reason: sync.next_round_reason.map(next_round),
             mode: self.remote.mode().to_owned(),
+            server: server(&heard, self.caught_up_at(&collections)),
+            clock_offset_ms: sync.clock_offset_ms,
+            session: self.session(&sync, heard),
             last_backup_at: backups.taken_ms.and_then(time),
             backup_error: backups.last_error.or(backups.drill_error),
             backups_published_at: backups.published_ms.and_then(time),
             publish_error: backups.publish_error,
             storage: *self.usage.borrow(),
             logger: self.logger.borrow().clone().into(),
+            last_error: sync.last_error,
             collections,
             parts,
         }
     }
 
+    /// The names of all parts.
+    pub fn part_names(&self) -> Vec<&'static str> {
+        self.parts.iter().map(|(name, _)| *name).collect()
+    }
+
+    fn collections(&self, sync: &SyncStatus) -> BTreeMap<String, CollectionStatus> {
+        let (counts, backlog) = (self.counts.borrow(), self.backlog.borrow());
+        let status = |(name, _): &(Arc<str>, Direction)| (name.to_string(), collection(name, &counts, &backlog, sync));
+        self.collections.iter().map(status).collect()
+    }
+
+    /// The collection that is furthest behind counts.
+    fn caught_up_at(&self, collections: &BTreeMap<String, CollectionStatus>) -> Option<Timestamp> {
+        let pulled = self.collections.iter().filter(|(_, direction)| direction.pulls());
+        let times: Option<Vec<_>> = pulled.map(|(name, _)| collections.get(&**name)?.last_pulled_at).collect();
+        times?.into_iter().min()
+    }
+
+    fn session(&self, sync: &SyncStatus, heard: Heard) -> Session {
+        let state = match self.remote.is_signed_in() {
+            _ if sync.phase == SyncPhase::NeedsAuth => SessionState::NeedsAuth,
+            true => SessionState::SignedIn,
+            false => SessionState::Anonymous,
+        };
+        Session { state, user: heard.user, expires_at: heard.token_expires_ms.and_then(time) }
+    }
+
     /// Waits until something that the status shows has changed; `false` once nothing ever will.
     pub async fn changed(&mut self) -> bool {
-        let Self { counts, sync, backups, logger, usage, parts, .. } = self;
-        let mut changes = vec![
-            counts.changed().boxed(),
-            sync.changed().boxed(),
-            backups.changed().boxed(),
+        let Self { counts, sync, backups, backlog, logger, news, usage, parts, .. } = self;
+        let mut changes = vec![counts.changed().boxed(), sync.changed().boxed(), backups.changed().boxed()];
+        changes.extend([
+            backlog.changed().boxed(),
             logger.changed().boxed(),
+            news.changed().boxed(),
             usage.changed().boxed(),
-        ];
+        ]);
         changes.extend(parts.iter_mut().map(|(_, health)| health.changed().boxed()));
         select_all(changes).await.0.is_ok()
     }
 }
 
-fn collection(name: &str, counts: &Counts, sync: &SyncStatus) -> CollectionStatus {
+fn collection(name: &str, counts: &Counts, backlog: &Backlog, sync: &SyncStatus) -> CollectionStatus {
     let counts = counts.get(name).copied().unwrap_or_default();
+    // The counts are exact, and what is known of the backlog may be older.
+    let waiting = backlog.get(name).filter(|_| counts.pending > 0);
+    let moved = sync.moved.get(name).copied().unwrap_or_default();
     let paused = sync.paused.iter().find(|(paused, _)| &**paused == name).map(|(_, fault)| fault.to_string());
-    let (records, pending, parked, conflicts) = (counts.records, counts.pending, counts.parked, counts.conflicts);
-    CollectionStatus { records, pending, parked, conflicts, paused }
+    CollectionStatus {
+        records: counts.records,
+        pending: counts.pending,
+        pending_bytes: waiting.map_or(0, |waiting| waiting.bytes),
+        oldest_pending_at: waiting.and_then(|waiting| time(waiting.oldest.millis())),
+        parked: counts.parked,
+        conflicts: counts.conflicts,
+        last_pushed_at: moved.pushed_ms.and_then(time),
+        last_pulled_at: moved.pulled_ms.and_then(time),
+        paused,
+    }
 }
 
-fn phase(sync: &SyncStatus, parts: &BTreeMap<String, PartStatus>) -> Phase {
+fn server(heard: &Heard, caught_up_at: Option<Timestamp>) -> ServerStatus {
+    let oldest = heard.open_transactions.and_then(|open| open.oldest);
+    ServerStatus {
+        caught_up_at,
+        open_transactions: heard.open_transactions.map(|open| open.count),
+        oldest_open_transaction: oldest.map(|(number, _)| number),
+        oldest_open_seen_at: oldest.and_then(|(_, seen_ms)| time(seen_ms)),
+    }
+}
+
+fn next_round(reason: Reason) -> NextRound {
+    match reason {
+        Reason::Nudged => NextRound::Changes,
+        Reason::Interval => NextRound::Interval,
+        Reason::Retry => NextRound::Retry,
+    }
+}
+
+fn phase(sync: &SyncStatus, parts: &Parts) -> Phase {
     let any = |state: &str| parts.values().any(|part| part.state == state);
     if any("failed") {
         return Phase::Failed;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::join;
 
-use super::{Cut, Progress, Round, in_time};
+use super::{Cut, Motion, Progress, Round, in_time};
 use crate::conflict::Take;
 use crate::limits::{AUDIT_LOOKS, AUDIT_ROWS, BUCKET_ROWS, FETCH_KEYS};
 use crate::machine::audit::{Finding, Scope, buckets, compare, differing, is_settled, suspects};
@@ -120,7 +120,7 @@ impl Progress<'_> {
         let (mut suspected, mut after, mut is_first) = (Vec::new(), None, true);
         loop {
             let rows = in_time(self.crew.remote.rows(collection.clone(), after.take())).await??.rows;
-            (self.crew.moved)();
+            (self.crew.moved)(Motion::Other);
             let keys: Vec<_> = rows.iter().map(|row| row.id.key.clone()).collect();
             after = keys.last().cloned();
             let is_last = rows.is_empty();
@@ -203,7 +203,7 @@ impl Progress<'_> {
         let observation =
             Observation { rows, round: round.number, distrusts_versions: true, withdrawn, ..Observation::default() };
         let taken = self.crew.resolver.ask_soon(Take(observation)).await??;
-        (self.crew.moved)();
+        (self.crew.moved)(Motion::Other);
         self.report.pulled += taken.changed;
         self.report.conflicts += taken.conflicts;
         Ok(())

@@ -2,6 +2,7 @@
 //!
 //! What is on its way when a round is cut short is waited for and settled: its verdicts are worth having.
 
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Cut, Progress, Round, in_time};
+use super::{Cut, Motion, Progress, Round, in_time};
 use crate::conflict::Take;
 use crate::limits::{QUICK_BATCH, RESOLUTION_TRIES};
 use crate::machine::flights::Flights;
@@ -74,6 +75,9 @@ impl Progress<'_> {
     /// Settles what the server said of a batch, and resolves the conflicts.
     async fn settle(&mut self, answers: Answered, round: Round) -> Result<(), Cut> {
         self.correct_clock();
+        let is_applied = |(_, verdict): &&(Outgoing, Verdict)| matches!(verdict, Verdict::Applied { .. });
+        let pushed: BTreeSet<_> =
+            answers.iter().filter(is_applied).map(|(outgoing, _)| outgoing.id.collection.clone()).collect();
         let settled = self.crew.queue.ask_soon(Settle(answers)).await??;
         let Settled { applied, failed, parked, conflicts, fault, paused } = settled;
         paused.into_iter().for_each(|(collection, fault)| self.pause(collection, fault));
@@ -81,13 +85,13 @@ impl Progress<'_> {
         self.report.failed += failed;
         self.report.parked += parked;
         if applied + parked > 0 {
-            (self.crew.moved)();
+            (self.crew.moved)(Motion::Pushed(&pushed));
         }
         if !conflicts.is_empty() {
             let observation =
                 Observation { rows: conflicts, round: round.number, by_key: true, ..Observation::default() };
             self.report.conflicts += self.crew.resolver.ask_soon(Take(observation)).await??.conflicts;
-            (self.crew.moved)();
+            (self.crew.moved)(Motion::Other);
         }
         match fault {
             Some(fault) if fault.concerns_everything() => Err(fault.into()),

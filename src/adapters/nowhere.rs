@@ -7,7 +7,9 @@ use futures::future::{BoxFuture, ready};
 use tidelock_actors::document::Layout;
 use tidelock_actors::logs::{Entry, TableName};
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Verdict};
-use tidelock_actors::ports::{Digesting, Digests, Fetched, LogSink, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{
+    Digesting, Digests, Fetched, Heard, LogSink, Nature, PullRequest, Pulled, Pushed, Remote,
+};
 
 /// No server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,5 +98,9 @@ impl Remote for Nowhere {
 
     fn clock_offset_ms(&self) -> Option<i64> {
         None
+    }
+
+    fn heard(&self) -> Heard {
+        Heard::default()
     }
 }

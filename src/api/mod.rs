@@ -6,6 +6,7 @@
 mod bodies;
 mod client;
 mod endpoint;
+mod exporter;
 mod guard;
 mod keys;
 mod logs;
@@ -21,6 +22,7 @@ pub use bodies::{
 };
 pub use client::Client;
 pub use endpoint::{ADDRESS_FILE, Announced, Endpoint, TOKEN_FILE};
+pub use exporter::Exporter;
 pub use keys::key_of;
 pub use problem::Problem;
 pub use server::{ApiError, Server};

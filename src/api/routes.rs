@@ -14,6 +14,7 @@ use super::bodies::{
     BulkSaved, Carried, Chosen, Compaction, Decided, Decision, Deleted, Discarded, Fetch, GivenUp, Keyed, Named,
     Question, Redriven, Saved,
 };
+use super::exporter::{CONTENT_TYPE, Exporter};
 use super::keys::key_of;
 use super::logs;
 use super::problem::Problem;
@@ -28,6 +29,7 @@ pub(super) type Body = Result<web::Bytes, actix_web::Error>;
 pub(super) fn configure(config: &mut ServiceConfig) {
     let api = web::scope("/v1")
         .service(at("/status").route(get().to(status)))
+        .service(at("/metrics").route(get().to(metrics)))
         .service(at("/sync").route(post().to(sync)))
         .service(at("/audit").route(post().to(audit)))
         .service(at("/probe").route(post().to(probe)))
@@ -88,6 +90,16 @@ async fn wrong_method() -> Answer {
 
 async fn status(tidelock: Data<Tidelock>) -> Answer {
     json(&tidelock.status())
+}
+
+/// The gauges are set when somebody asks.
+async fn metrics(tidelock: Data<Tidelock>, exporter: Data<Option<Exporter>>) -> Answer {
+    let Some(exporter) = exporter.get_ref() else {
+        let detail = "what is measured goes to the exporter that this program has installed itself";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "no_metrics", 1, detail));
+    };
+    tidelock.set_gauges();
+    Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(exporter.render()))
 }
 
 /// A round takes as long as it takes: it has no deadline here.

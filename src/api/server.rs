@@ -4,9 +4,11 @@ use std::net::{SocketAddr, TcpListener};
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
+use actix_web::rt::task::JoinHandle;
 use actix_web::{App, HttpServer, web};
 use secrecy::SecretString;
 
+use super::exporter::Exporter;
 use super::guard::{self, Guard};
 use super::{BODY_BYTES, CONNECTIONS, HEAD_DEADLINE, KEEP_ALIVE, STOP_SECONDS, routes};
 use crate::Tidelock;
@@ -35,20 +37,28 @@ pub enum ApiError {
 pub struct Server {
     address: SocketAddr,
     handle: ServerHandle,
+    upkeep: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens and serves.
-    pub fn start(tidelock: Tidelock, bind: SocketAddr, token: SecretString) -> Result<Self, ApiError> {
+    /// Listens and serves; what is measured too, where the process has its own exporter.
+    pub fn start(
+        tidelock: Tidelock,
+        bind: SocketAddr,
+        token: SecretString,
+        exporter: Option<Exporter>,
+    ) -> Result<Self, ApiError> {
         let listen = |source| ApiError::Listen { address: bind, source };
         let listener = TcpListener::bind(bind).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let guard = web::Data::new(Guard { address, token });
         let tidelock = web::Data::new(tidelock);
+        let metrics = web::Data::new(exporter.clone());
         let app = move || {
             App::new()
                 .app_data(guard.clone())
                 .app_data(tidelock.clone())
+                .app_data(metrics.clone())
                 .app_data(web::PayloadConfig::new(BODY_BYTES))
                 .wrap(from_fn(guard::check))
                 .configure(routes::configure)
@@ -66,7 +76,8 @@ impl Server {
             .run();
         let handle = server.handle();
         actix_web::rt::spawn(server);
-        Ok(Self { address, handle })
+        let upkeep = exporter.map(|exporter| actix_web::rt::spawn(exporter.keep_small()));
+        Ok(Self { address, handle, upkeep })
     }
 
     /// Where it listens; with port 0 configured, the port that it got.
@@ -77,5 +88,8 @@ impl Server {
     /// Takes no more requests and waits a bounded time for those in flight.
     pub async fn stop(self) {
         self.handle.stop(true).await;
+        if let Some(upkeep) = self.upkeep {
+            upkeep.abort();
+        }
     }
 }

@@ -163,7 +163,7 @@ fn work(status: &tidelock::Status, findings: &mut Findings) {
     };
     findings.add("queue", if next.is_empty() { State::Ok } else { State::Warning }, found, next);
     if let Some(since) = status.stalled_since {
-        let cause = status.last_error.clone().unwrap_or_else(|| "no error was reported".to_owned());
+        let cause = status.stalled_reason.clone().unwrap_or_default();
         findings.add("progress", State::Warning, format!("nothing has moved since {since}"), cause);
     }
     for (name, collection) in &status.collections {

@@ -1,13 +1,16 @@
 //! Commands on the whole: status, sync, verify.
 
 use tidelock::adapters::sqlite::{Fullness, Verified};
-use tidelock::{Status, SyncReport, SyncRequest};
+use tidelock::{Session, Status, SyncReport, SyncRequest};
 
 use super::access::Access;
 use super::arguments;
 use super::failure::{FAILED, Failure, IN_PART};
-use super::output::{Output, pairs, table, waiting_for};
+use super::output::{Output, pairs, size, table, waiting_for};
 use super::storage::taken;
+
+/// Clocks that are this near to each other, in milliseconds, are not worth a word.
+const CLOCKS_AGREE_MS: i64 = 5_000;
 
 /// `status`
 pub async fn status(access: &Access, output: Output) -> Result<(), Failure> {
@@ -18,14 +21,34 @@ fn status_words(status: &Status) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let time = |time: &Option<jiff::Timestamp>| time.map_or("never".to_owned(), |time| time.to_string());
     let mut lines = vec![
-        ("phase", name_of(&status.phase)),
+        ("phase", format!("{}: {}", name_of(&status.phase), status.phase_reason)),
         ("online", yes(status.online)),
-        ("pending", status.pending.to_string()),
+        ("server", status.mode.clone()),
+        ("session", session_words(status)),
+        ("pending", pending_words(status.pending, status.pending_bytes, status.oldest_pending_at)),
         ("parked", status.parked.to_string()),
         ("conflicts", status.conflicts.to_string()),
         ("last synced", time(&status.last_synced_at)),
+        ("last pushed", time(&status.last_pushed_at)),
+        ("last pulled", time(&status.last_pulled_at)),
+        ("caught up", time(&status.server.caught_up_at)),
         ("last backup", time(&status.last_backup_at)),
     ];
+    lines.extend(status.next_round_at.map(|at| {
+        let why = status.next_round_reason.as_ref().map(name_of).unwrap_or_default();
+        ("next round", format!("{at} ({why})"))
+    }));
+    lines.extend(status.server.oldest_open_seen_at.map(|since| {
+        let open = status.server.open_transactions.unwrap_or_default();
+        ("open there", format!("{open} transactions, the oldest since {since} or longer"))
+    }));
+    lines.extend(
+        status
+            .clock_offset_ms
+            .filter(|offset| offset.abs() >= CLOCKS_AGREE_MS)
+            .map(|offset| ("clock", format!("the server's is {offset} ms from this device's"))),
+    );
+    lines.extend(status.backup_error.iter().map(|error| ("backup error", error.clone())));
     lines.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
     lines.extend(status.backups_published_at.iter().map(|at| ("backups told of", at.to_string())));
     lines.extend(status.publish_error.iter().map(|error| ("not told of", error.clone())));
@@ -39,7 +62,11 @@ fn status_words(status: &Status) -> String {
         lines.push(("log entries", format!("{pending} to be sent, {shed} shed, {refused} refused")));
     }
     lines.extend(logger.last_error.iter().map(|error| ("log error", error.clone())));
-    lines.extend(status.stalled_since.iter().map(|since| ("stalled since", since.to_string())));
+    lines.extend(
+        status.stalled_since.iter().map(|since| {
+            ("stalled since", format!("{since}: {}", status.stalled_reason.as_deref().unwrap_or_default()))
+        }),
+    );
     let collections = status.collections.iter().map(|(name, collection)| {
         let counts = [collection.records, collection.pending, collection.parked, collection.conflicts];
         let [records, pending, parked, conflicts] = counts.map(|count| count.to_string());
@@ -55,6 +82,20 @@ fn status_words(status: &Status) -> String {
         table(["part", "state", "restarts", "cause"], parts.collect()),
     ];
     blocks.into_iter().filter(|block| !block.is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+fn session_words(status: &Status) -> String {
+    let Session { state, user, expires_at } = &status.session;
+    let user = user.iter().map(|user| format!("as {user}"));
+    let expires = expires_at.iter().map(|at| format!("until {at}"));
+    [name_of(state)].into_iter().chain(user).chain(expires).collect::<Vec<_>>().join(" ")
+}
+
+fn pending_words(pending: u64, bytes: u64, oldest: Option<jiff::Timestamp>) -> String {
+    match oldest {
+        Some(oldest) => format!("{pending}, {}, the oldest of {oldest}", size(bytes)),
+        None => pending.to_string(),
+    }
 }
 
 /// A value's name as JSON has it.
@@ -112,6 +153,7 @@ mod tests {
     fn the_status_in_words_tells_of_backups_what_the_json_does() {
         let mut status: Status = serde_json::from_value(serde_json::json!({
             "phase": "idle", "online": true, "syncing": false, "pending": 0, "parked": 0, "conflicts": 0, "mode": "plain",
+            "phase_reason": "", "pending_bytes": 0, "server": {}, "session": { "state": "anonymous" },
             "storage": { "bytes": 0, "quota_bytes": null, "state": "ok" }, "collections": {}, "parts": {},
         }))
         .unwrap();

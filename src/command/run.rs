@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use serde::Serialize;
-use tidelock::api::{Announced, Endpoint, Server};
+use tidelock::api::{Announced, Endpoint, Exporter, Server};
 use tidelock::config::{ConfigError, ConfigWatch, Level, LoadOptions, Loaded};
 use tidelock::{Config, Phase, Tidelock};
 
@@ -35,8 +35,9 @@ pub async fn run(options: LoadOptions, arguments: &Run, verbose: u8, output: Out
     let logging = Logging::start(loaded.config.log.level, verbose, arguments.log_format);
     // From here on signals stop it in order.
     let mut signals = Signals::listen()?;
+    let exporter = if loaded.config.api.enabled { Exporter::install() } else { None };
     let tidelock = open_own(loaded.config.clone()).await?;
-    let door = Door::open(&tidelock, &loaded.config)?;
+    let door = Door::open(&tidelock, &loaded.config, exporter)?;
     let up = Up {
         pid: std::process::id(),
         data_dir: loaded.config.storage.data_dir.display().to_string(),
@@ -127,12 +128,12 @@ struct Door {
 }
 
 impl Door {
-    fn open(tidelock: &Tidelock, config: &Config) -> Result<Option<Self>, Failure> {
+    fn open(tidelock: &Tidelock, config: &Config, exporter: Option<Exporter>) -> Result<Option<Self>, Failure> {
         if !config.api.enabled {
             return Ok(None);
         }
         let token = Endpoint::new_token();
-        let server = Server::start(tidelock.clone(), config.api.bind, token.clone())?;
+        let server = Server::start(tidelock.clone(), config.api.bind, token.clone(), exporter)?;
         let endpoint = Endpoint { address: server.address(), token };
         let folder = &config.storage.data_dir;
         let announced = endpoint.announce(folder).map_err(|error| {

@@ -184,6 +184,7 @@ impl Tidelock {
             clock: Arc::new(SystemClock),
             resolvers: Arc::new(extras.resolvers),
         };
+        tidelock_actors::metrics::describe();
         let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 8;
         let ships_logs = !extras.holds_logs;
         let equipment = Equipment {
@@ -194,6 +195,7 @@ impl Tidelock {
             usage: quota.watch(),
             intake: intake.clone(),
             ships_logs,
+            reads: reads.clone(),
             seed,
         };
         let (runtime, parts) = Runtime::start(equipment)?;
@@ -234,6 +236,12 @@ impl Tidelock {
     /// The status as of now.
     pub fn status(&self) -> Status {
         self.inner.parts.sources.read()
+    }
+
+    /// Sets the gauges to what the status is now.
+    #[cfg(feature = "process")]
+    pub(crate) fn set_gauges(&self) {
+        crate::gauges::set(&self.status(), &self.inner.parts.sources.part_names());
     }
 
     /// Calls `tell` with the status now and whenever it changes, at most every 100 ms and always with the
@@ -310,6 +318,7 @@ impl Tidelock {
     pub fn set_access_token(&self, token: Option<SecretString>) {
         *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token;
         self.redact_anew();
+        self.inner.parts.news.send_replace(());
         self.nudge();
         self.inner.parts.logger.hint(actors_logger::Renewed);
         self.inner.parts.backup.hint(backup::Renewed);

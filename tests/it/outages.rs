@@ -62,25 +62,51 @@ async fn h54_a_request_given_up_that_still_commits_has_one_effect() {
     assert_eq!(device.tidelock.status().parked, 0);
 }
 
-/// H13: a server that accepts and never answers.
+/// H13: a server that accepts and never answers. Where requests are given up sooner than a stall is told, their fault is
+/// the reason; where they are still waited for, that is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn h13_a_server_that_never_answers_shows_as_stalled_and_recovers_by_itself() {
+async fn h13_a_server_that_never_answers_shows_as_stalled_with_its_reason_and_recovers_by_itself() {
+    for (timeout, reason) in [("1s", "no answer within 1 s"), ("5s", "has taken a request and not answered it")] {
+        stalls_and_recovers(timeout, reason).await;
+    }
+}
+
+async fn stalls_and_recovers(timeout: &str, reason: &str) {
+    const STALL_AFTER: Duration = Duration::from_secs(2);
     let world = World::new().await;
     world.network.set_plan(FaultPlan { hang: 1.0, hang_ms: 60_000, ..FaultPlan::none() });
-    let sync = "auto = true\nstall_after = \"1s\"";
-    let text = world.config_text(&world.folder("here"), sync).replace(r#"timeout = "10s""#, r#"timeout = "1s""#);
+    let text = world.config_text(&world.folder("here"), "auto = true\nstall_after = \"2s\"");
+    let text = text.replace(r#"timeout = "10s""#, &format!("timeout = {timeout:?}"));
     let tidelock = Tidelock::open(Config::from_toml(&text).unwrap()).unwrap();
     let device = crate::support::Device { tidelock, directory: world.folder("here") };
-    device.save("notes", "n", r#"{"body":"x"}"#).await;
     let mut statuses = device.tidelock.status_stream();
-    let mut wait_for = async |is: fn(&tidelock::Status) -> bool| {
+    let mut wait_for = async |is: &dyn Fn(&tidelock::Status) -> bool| {
         use futures::StreamExt;
-        let wait = async { while !statuses.next().await.is_some_and(|status| is(&status)) {} };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status says so in time");
+        let wait = async {
+            loop {
+                let status = statuses.next().await.expect("it goes on");
+                if is(&status) {
+                    return status;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status says so in time")
     };
-    wait_for(|status| status.stalled_since.is_some() && status.last_error.is_some()).await;
+    device.save("notes", "n", r#"{"body":"x"}"#).await;
+    let status = wait_for(&|status| status.stalled_since.is_some()).await;
+    let since = status.stalled_since.unwrap();
+    let told_after = Timestamp::now().duration_since(since).unsigned_abs();
+    assert!((STALL_AFTER..STALL_AFTER + Duration::from_secs(1)).contains(&told_after), "{timeout}: {told_after:?}");
+    // Between two tries the last one's fault is told, and during one that it is waited for.
+    let told = wait_for(&|status| status.stalled_reason.as_ref().is_some_and(|said| said.contains(reason))).await;
+    assert!(told.stalled_since.is_some() && told.pending == 1, "{told:?}");
+    if timeout != "5s" {
+        wait_for(&|status| status.phase == tidelock::Phase::Offline && status.phase_reason.contains(reason)).await;
+    }
     world.network.set_plan(FaultPlan::none());
-    wait_for(|status| status.stalled_since.is_none() && status.pending == 0 && status.last_error.is_none()).await;
+    let well = wait_for(&|status| status.stalled_since.is_none() && status.pending == 0 && !status.syncing).await;
+    assert_eq!((well.stalled_reason, well.last_error), (None, None));
+    assert_eq!(world.rows("notes").await.len(), 1);
 }
 
 /// A device whose clock is two hours behind: it learns that once, and knows it when it starts without a network.

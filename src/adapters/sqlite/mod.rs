@@ -6,6 +6,7 @@
 
 mod answers;
 mod audit;
+mod backlog;
 mod batch;
 mod bring_to;
 mod checkpointer;
@@ -50,6 +51,7 @@ mod withdraw;
 mod writer;
 
 pub use answers::{ConflictCause, ConflictState, ConflictView, QueueFilter, QueuedOperation, Verified, VersionView};
+pub(crate) use backlog::Backlog;
 pub(crate) use checkpointer::Log;
 pub(crate) use copy::{Contents, Replay, check, check_pages, contents_of, copy, uproot};
 pub use identity::Identity;

@@ -14,6 +14,7 @@ use tidelock_actors::model::{Checkpoints, CollectionRules, Counts, Operation, Re
 use tidelock_actors::ports::{Base, Digesting, Digests, Reader, Standing, StoreError};
 
 use super::answers::{ConflictView, QueueFilter, QueuedOperation, Verified, VersionView};
+use super::backlog::{self, Backlog};
 use super::identity::{self, Identity};
 use super::list::{self, ListQuery, Listed};
 use super::operations::StoredAction;
@@ -118,6 +119,11 @@ impl SqliteReads {
     /// Who this store is.
     pub fn identity(&self) -> Answer<Identity> {
         self.pool.ask(identity::read)
+    }
+
+    /// What waits to be sent.
+    pub(crate) fn backlog(&self) -> Answer<Backlog> {
+        self.long.ask(backlog::read)
     }
 
     /// Sizes and counts; exact sizes need everything to be read.

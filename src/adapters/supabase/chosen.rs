@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tidelock_actors::document::Layout;
 use tidelock_actors::limits::BATCHES_AT_ONCE;
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, Verdict};
-use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, Heard, Nature, PullRequest, Pulled, Pushed, Remote};
 use tokio::sync::OnceCell;
 
 use super::kit::Kit;
@@ -203,5 +203,9 @@ impl Remote for Chosen {
 
     fn clock_offset_ms(&self) -> Option<i64> {
         self.plain.clock_offset_ms()
+    }
+
+    fn heard(&self) -> Heard {
+        Heard { open_transactions: self.known_kit().and_then(Kit::open_transactions), ..self.plain.heard() }
     }
 }

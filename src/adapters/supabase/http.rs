@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Request, RequestBuilder, Response, Url};
+use tidelock_actors::metrics;
 use tidelock_actors::model::{Fault, FaultKind};
+use tidelock_actors::ports::Heard;
 
+use super::claims::Claims;
 use super::fault::{self, Refusal};
 use super::packing::Packing;
 use super::server_clock::ServerClock;
+use super::unanswered::Unanswered;
 use super::{PlainOptions, SetupError};
 
 /// Where the bearer token comes from at the moment of sending; nothing means that nobody is signed in.
@@ -46,6 +48,7 @@ pub(super) struct Link {
     timeout: Duration,
     requests: AtomicU64,
     clock: ServerClock,
+    unanswered: Unanswered,
     packing: Packing,
 }
 
@@ -113,13 +116,25 @@ impl Link {
             timeout: options.timeout,
             requests: AtomicU64::new(0),
             clock: ServerClock::default(),
+            unanswered: Unanswered::default(),
             packing: Packing::new(options.compress_requests),
         })
     }
 
-    /// The user that the bearer token is of; none where there is no token, or it is no JWT.
+    /// The user that the bearer token is of, as it says itself.
     pub fn user(&self) -> Option<String> {
-        subject(&(self.token)()?)
+        Claims::of(&(self.token)()?)?.sub
+    }
+
+    /// What is known without asking.
+    pub fn heard(&self) -> Heard {
+        let claims = (self.token)().as_deref().and_then(Claims::of).unwrap_or_default();
+        Heard {
+            unanswered_since_ms: self.unanswered.since_ms(),
+            token_expires_ms: claims.expires_ms(),
+            user: claims.sub,
+            open_transactions: None,
+        }
     }
 
     /// Whether there is a bearer token just now.
@@ -192,21 +207,32 @@ impl Link {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, Fault> {
+        let _waiting = self.unanswered.begin();
         let began = Instant::now();
         let response = self.answered(request).await?;
         // The answer was dated some time after the request was taken up, at most the time that we have waited.
         let waited = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX / 2) + 1;
         let (status, ended) = (response.status().as_u16(), date(&response).map(Timestamp::as_second));
         let content_range = text(response.headers(), &header::CONTENT_RANGE);
-        let body = response.bytes().await.map_err(|error| fault::of_transport(&error.without_url()))?;
+        let body = read(response).await?;
         Ok(Answer { status, content_range, began: ended.map(|second| second - waited), ended, body })
     }
 
     /// Sends, and waits for an answer to begin; one that is no success is a fault.
     pub async fn answered(&self, request: Request) -> Result<Response, Fault> {
         let sent_ms = Timestamp::now().as_millisecond();
-        let response = within(self.timeout, self.transmit(request)).await?;
-        let response = response.map_err(|error| fault::of_transport(&error.without_url()))?;
+        let bytes = request.body().and_then(reqwest::Body::as_bytes).map_or(0, <[u8]>::len);
+        let response = within(self.timeout, self.transmit(request)).await;
+        let response =
+            response.and_then(|response| response.map_err(|error| fault::of_transport(&error.without_url())));
+        metrics::SENT_BYTES.add(bytes as u64, &[]);
+        let result = match &response {
+            Ok(response) if response.status().is_success() => "answered",
+            Ok(_) => "refused",
+            Err(_) => "lost",
+        };
+        metrics::REQUESTS.add(1, &[result.into()]);
+        let response = response?;
         let date = date(&response);
         if let Some(date) = date {
             self.clock.learn(sent_ms, Timestamp::now().as_millisecond(), date.as_millisecond());
@@ -216,7 +242,7 @@ impl Link {
         }
         let status = response.status().as_u16();
         let retry_after = text(response.headers(), &header::RETRY_AFTER);
-        let body = response.bytes().await.map_err(|error| fault::of_transport(&error.without_url()))?;
+        let body = read(response).await?;
         let now = date.unwrap_or_else(Timestamp::now);
         Err(fault::read(&Refusal { status, retry_after: retry_after.as_deref(), now, body: &body }))
     }
@@ -238,6 +264,12 @@ impl Link {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.client.execute(request).await
     }
+}
+
+async fn read(response: Response) -> Result<Bytes, Fault> {
+    let body = response.bytes().await.map_err(|error| fault::of_transport(&error.without_url()))?;
+    metrics::RECEIVED_BYTES.add(body.len() as u64, &[]);
+    Ok(body)
 }
 
 async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<T, Fault> {
@@ -272,29 +304,4 @@ fn date(response: &Response) -> Option<Timestamp> {
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-}
-
-/// Whose an access token is, as it says itself; the server looks whether that is true.
-fn subject(token: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Claims {
-        sub: String,
-    }
-    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
-    serde_json::from_slice::<Claims>(&claims).ok().map(|claims| claims.sub)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_tells_whose_it_is() {
-        // {"sub":"5ea51de0-0000-4000-8000-00000000000ÿ","n":1}
-        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI1ZWE1MWRlMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDAwMMO_IiwibiI6MX0.x";
-        assert_eq!(subject(token).as_deref(), Some("5ea51de0-0000-4000-8000-00000000000ÿ"));
-        for text in ["", "sb_secret_x", "a.b.c", "a.e30.c", "..", "a.eyJ!.c"] {
-            assert_eq!(subject(text), None, "{text}");
-        }
-    }
 }

@@ -10,7 +10,8 @@
 //!   installed);
 //! - `account`: requests that are about no collection;
 //! - `usage_logs`: log entries as rows of a table;
-//! - `server_clock`: how far the server's clock is from this device's.
+//! - `server_clock`: how far the server's clock is from this device's; `unanswered`: requests on their way; `claims`: what
+//!   a token says of itself.
 //!
 //! Nothing here knows the local store, retries after a fault, or remembers anything across a restart: checkpoints are
 //! given back by whoever pulls.
@@ -18,6 +19,7 @@
 mod account;
 mod bisect;
 mod chosen;
+mod claims;
 mod columns;
 mod describe;
 mod fault;
@@ -41,6 +43,7 @@ mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
+mod unanswered;
 mod usage_logs;
 
 use std::collections::BTreeMap;
@@ -52,7 +55,7 @@ use futures::future::{BoxFuture, ready};
 use reqwest::Url;
 use tidelock_actors::document::Layout;
 use tidelock_actors::model::{Checkpoints, CollectionRules, Fault, FaultKind, Outgoing};
-use tidelock_actors::ports::{Digesting, Digests, Fetched, Nature, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Digesting, Digests, Fetched, Heard, Nature, PullRequest, Pulled, Pushed, Remote};
 
 pub(crate) use account::Account;
 pub use chosen::{Chosen, KitOptions, Sender};
@@ -208,6 +211,10 @@ impl Remote for Plain {
 
     fn clock_offset_ms(&self) -> Option<i64> {
         self.link.clock_offset_ms()
+    }
+
+    fn heard(&self) -> Heard {
+        self.link.heard()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server through its kit (`supabase/kit`): exact pulls by snapshot, pushes that take effect once.
 //!
 //! - `changes` pulls, with `place` (checkpoints) and `filter` (selective sync);
+//! - `open_transactions` tells what the snapshots say of them;
 //! - `send` pushes;
 //! - `audit` compares.
 //!
@@ -9,6 +10,7 @@
 mod audit;
 mod changes;
 mod filter;
+mod open_transactions;
 mod place;
 mod seen;
 mod send;
@@ -22,8 +24,9 @@ use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::value::RawValue;
 use tidelock_actors::model::{Checkpoints, Fault, FaultKind, Outgoing, Reference, RemoteRow, RemoteState, Version};
-use tidelock_actors::ports::{Fetched, PullRequest, Pulled, Pushed, Remote};
+use tidelock_actors::ports::{Fetched, OpenTransactions, PullRequest, Pulled, Pushed, Remote};
 
+use self::open_transactions::Lookout;
 use self::place::is_visible;
 use super::Plain;
 use super::fault::{self, Refusal};
@@ -66,6 +69,7 @@ pub(super) struct Kit {
     own: Mutex<BTreeSet<u64>>,
     /// The snapshot of the last pull.
     last_snapshot: Mutex<String>,
+    lookout: Mutex<Lookout>,
     page_rows: AtomicUsize,
     /// Whether rows may be here that the server does not have, without it having said so.
     is_suspicious: AtomicBool,
@@ -84,6 +88,7 @@ impl Kit {
             identity,
             own: Mutex::default(),
             last_snapshot: Mutex::default(),
+            lookout: Mutex::default(),
             page_rows: AtomicUsize::new(changes::FIRST_PAGE_ROWS),
             is_suspicious: AtomicBool::new(false),
             has_compared: AtomicBool::new(false),
@@ -205,6 +210,12 @@ impl Kit {
 
     fn saw(&self, snapshot: &str) {
         snapshot.clone_into(&mut locked(&self.last_snapshot));
+        locked(&self.lookout).see(snapshot, Timestamp::now().as_millisecond());
+    }
+
+    /// The server's writing transactions, as of the last pull.
+    pub fn open_transactions(&self) -> Option<OpenTransactions> {
+        locked(&self.lookout).seen()
     }
 
     fn forget_own(&self, is_behind: impl Fn(u64) -> bool) {
