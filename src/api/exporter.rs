@@ -71,6 +71,16 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_alerted_finds_what_it_means_and_what_to_do() {
+        let rules = include_str!("../../ops/prometheus-alerts.yml").lines();
+        let alerts: BTreeSet<&str> = rules.filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+        let sections = include_str!("../../docs/production.md").lines();
+        let explained: BTreeSet<&str> = sections.filter_map(|line| line.strip_prefix("### ")).collect();
+        assert!(alerts.len() > 6, "{alerts:?}");
+        assert_eq!(alerts, explained);
+    }
+
+    #[test]
     fn the_documentation_says_of_each_metric_what_the_list_says() {
         let documentation = include_str!("../../docs/metrics.md");
         for metric in ALL {

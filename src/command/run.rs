@@ -70,6 +70,7 @@ struct Process {
 
 impl Process {
     async fn live(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        let is_watched = sd_notify::watchdog_enabled().is_some();
         loop {
             let pause = std::pin::pin!(tokio::time::sleep(LOOK_INTERVAL));
             let news = match select(std::pin::pin!(signals.next()), pause).await {
@@ -88,6 +89,9 @@ impl Process {
                 // Somebody wants another one, by the configuration or over the API.
                 self.level = level;
                 self.logging.set(level);
+            }
+            if is_watched && takes_turns(&self.tidelock).await {
+                notify(&[sd_notify::NotifyState::Watchdog]);
             }
             let status = self.tidelock.status();
             if status.phase == Phase::Failed {
@@ -158,6 +162,11 @@ async fn stop(tidelock: Tidelock, door: Option<Door>, signals: &mut Signals) {
     }
 }
 
+/// Whether the thread on which the parts live still takes turns.
+async fn takes_turns(tidelock: &Tidelock) -> bool {
+    tokio::time::timeout(LOOK_INTERVAL, tidelock.take_a_turn()).await.is_ok()
+}
+
 /// Tells systemd, if it started this process.
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
@@ -189,5 +198,25 @@ mod tests {
         let line = "the store failed for good (asked to crash); start tidelock again";
         assert_eq!(end, Err(Failure::new(FAILED, line)));
         assert_eq!(FAILED, 1);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_hangs_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("[storage]\ndata_dir = \"{}\"\n[collections.notes]", folder.path().display());
+        let tidelock = Tidelock::open(Config::from_toml(&text).unwrap()).unwrap();
+        assert!(takes_turns(&tidelock).await);
+        let (hangs, go_on) = (std::sync::mpsc::channel::<()>(), std::sync::mpsc::channel::<()>());
+        let (is_hanging, wait) = (hangs.0, std::sync::Mutex::new(go_on.1));
+        // A host's callback that never returns holds the thread.
+        let held = tidelock.subscribe(move |_| {
+            let _ = is_hanging.send(());
+            let _ = wait.lock().unwrap().recv();
+        });
+        hangs.1.recv().unwrap();
+        assert!(!takes_turns(&tidelock).await);
+        drop(go_on.0);
+        drop(held);
+        assert!(takes_turns(&tidelock).await);
     }
 }

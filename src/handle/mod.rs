@@ -335,6 +335,12 @@ impl Tidelock {
         self.inner.logger.clone()
     }
 
+    /// Returns once the thread on which the parts live has had a turn: for a watchdog.
+    pub async fn take_a_turn(&self) {
+        // That it was dropped means that the runtime has stopped, which is told elsewhere.
+        let _ = self.inner.parts.thread.spawn(async {}).await;
+    }
+
     /// Stops the runtime in order and gives the store back. Other clones answer `Stopped` from then on.
     pub async fn shutdown(&self) {
         self.inner.runtime.stop().await;
