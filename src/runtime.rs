@@ -319,7 +319,10 @@ async fn watch_backlog(
                 Ok(now) => {
                     tell.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
                 }
-                Err(error) => tracing::debug!(%error, "what waits to be sent could not be looked at"),
+                Err(error) => {
+                    tracing::debug!(%error, "what waits to be sent could not be looked at; tried again");
+                    is_due = true;
+                }
             }
             tokio::time::sleep(BACKLOG_PAUSE.max(began.elapsed() * BACKLOG_SHARE)).await;
         }

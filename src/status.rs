@@ -376,6 +376,11 @@ fn phase(sync: &SyncStatus, parts: &Parts) -> Phase {
     if any("stopped") {
         return Phase::Paused;
     }
+    // Whoever has to sign in is to hear of that first, unless the part that would tell is down itself.
+    let is_sync_down = parts.get("sync").is_some_and(|part| part.state == "degraded");
+    if sync.phase == SyncPhase::NeedsAuth && !is_sync_down {
+        return Phase::NeedsAuth;
+    }
     if any("degraded") {
         return Phase::Degraded;
     }

@@ -294,7 +294,7 @@ mod tests {
         let (start, mut now) = (Instant::now(), Instant::now());
         let mut machine = publishing(start);
         let mut waits = Vec::new();
-        while now < start + 14 * MINUTE {
+        while now < start + 9 * MINUTE {
             assert_eq!(machine.handle(Input::Woken, now), Some(Task::Publish));
             machine.handle(told(false), now);
             let (due, task) = machine.deadline().unwrap();

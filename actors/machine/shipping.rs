@@ -140,8 +140,14 @@ enum Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shipment {
     Idle,
-    Due { at: Instant, why: Waiting },
-    Running,
+    Due {
+        at: Instant,
+        why: Waiting,
+    },
+    Running {
+        /// What came meanwhile that a batch may have to wait for.
+        over: Option<Waiting>,
+    },
 }
 
 /// The machine.
@@ -211,7 +217,7 @@ impl Shipping {
         };
         let ship = match self.shipment {
             Shipment::Due { at, .. } if self.may_ship() => Some((at, Reason::Ship)),
-            Shipment::Idle | Shipment::Due { .. } | Shipment::Running => None,
+            Shipment::Idle | Shipment::Due { .. } | Shipment::Running { .. } => None,
         };
         [write, ship].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
@@ -236,7 +242,7 @@ impl Shipping {
             && at <= now
             && self.may_ship()
         {
-            self.shipment = Shipment::Running;
+            self.shipment = Shipment::Running { over: None };
             effects.push(Effect::Ship { rows: self.rows });
         }
         effects
@@ -288,7 +294,9 @@ impl Shipping {
             // A table that refuses everything is not asked about one entry after the other at full speed.
             Verdict::GivenUp => (self.backoff(), Waiting::Failed),
         };
-        self.shipment = Shipment::Due { at: now + wait, why };
+        // What it would have to wait for may have come while it was on its way.
+        let is_over = matches!(self.shipment, Shipment::Running { over: Some(over) } if over == why);
+        self.shipment = Shipment::Due { at: if is_over { now } else { now + wait }, why };
         if self.pending == 0 {
             self.shipment = Shipment::Idle;
         }
@@ -301,10 +309,10 @@ impl Shipping {
 
     /// What was waited for is there.
     fn hurry(&mut self, waited_for: Waiting, now: Instant) {
-        if let Shipment::Due { at, why } = &mut self.shipment
-            && *why == waited_for
-        {
-            *at = now.min(*at);
+        match &mut self.shipment {
+            Shipment::Due { at, why } if *why == waited_for => *at = now.min(*at),
+            Shipment::Running { over } if *over != Some(Waiting::Resting) => *over = Some(waited_for),
+            Shipment::Idle | Shipment::Due { .. } | Shipment::Running { .. } => {}
         }
     }
 }

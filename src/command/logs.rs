@@ -34,7 +34,6 @@ pub async fn logs(access: &Access, arguments: &arguments::Logs, output: Output) 
             "no process runs on this data folder, so nothing will follow; leave out --follow",
         ));
     }
-    (query.since, query.limit) = (None, None);
     loop {
         for entry in &entries {
             match output {
@@ -43,7 +42,10 @@ pub async fn logs(access: &Access, arguments: &arguments::Logs, output: Output) 
                 Output::Text => line(&words(entry))?,
             }
         }
-        query.after = entries.last().map(|last| last.number).or(query.after);
+        if let Some(last) = entries.last() {
+            // From here on its number says where to go on.
+            query = LogQuery { after: Some(last.number), since: None, limit: None, ..query };
+        }
         tokio::time::sleep(FOLLOW_PAUSE).await;
         entries = access.logs(query.clone()).await?;
     }

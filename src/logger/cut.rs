@@ -9,12 +9,15 @@ const CUT: &str = "… (cut)";
 /// Bytes before the end of a text that was not read to its end: a secret may begin in them.
 const UNSURE: usize = 1_024;
 
-/// At most so many bytes of a text, and a mark where it was longer.
+/// At most so many bytes of a text, and a mark where it was longer. PostgreSQL takes no NUL in a text.
 pub(super) fn cut(text: &str, bytes: usize) -> String {
-    if text.len() <= bytes {
-        return text.to_owned();
+    let is_longer = text.len() > bytes;
+    let kept = if is_longer { &text[..boundary(text, bytes.saturating_sub(CUT.len()))] } else { text };
+    let mut kept = kept.replace('\0', "?");
+    if is_longer {
+        kept.push_str(CUT);
     }
-    format!("{}{CUT}", &text[..boundary(text, bytes.saturating_sub(CUT.len()))])
+    kept
 }
 
 /// The last place at or before `at` that is between two characters.

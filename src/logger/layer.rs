@@ -80,12 +80,17 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        // A host's own words are asked for before anything is locked: it may log while it finds them.
+        let mut fields = Fields::default();
+        values.record(&mut fields);
         if let Some(span) = context.span(id)
             && let Some(SpanFields(known)) = span.extensions_mut().get_mut()
         {
-            let mut fields = Fields { map: std::mem::take(known), ..Fields::default() };
-            values.record(&mut fields);
-            *known = fields.map;
+            for (name, value) in fields.map {
+                if known.len() < LOG_FIELDS || known.contains_key(&name) {
+                    known.insert(name, value);
+                }
+            }
         }
     }
 

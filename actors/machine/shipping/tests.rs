@@ -205,3 +205,21 @@ fn each_answer_has_its_verdict() {
     let busy = Fault { retry_after_ms: Some(u64::MAX), ..Fault::new(FaultKind::Transient, "busy") };
     assert_eq!(judge(&Err(busy), 2), Verdict::Later(RETRY_AFTER_MAX));
 }
+
+#[test]
+fn credentials_that_come_while_a_batch_is_refused_are_tried_at_once_and_only_once() {
+    let (mut machine, now) = under_way(Instant::now(), 3);
+    assert_eq!(machine.handle(Input::Renewed, now), []);
+    assert_eq!(machine.handle(shipped(Verdict::Resting, 3, 3), now), [Effect::Ship { rows: LOG_BATCH_ROWS }]);
+    assert_eq!(machine.handle(shipped(Verdict::Resting, 3, 3), now), []);
+    assert_eq!(machine.deadline(), Some((now + LOG_REFUSED_RETRY, Reason::Ship)));
+}
+
+#[test]
+fn a_server_that_comes_back_while_a_batch_fails_is_tried_at_once() {
+    let (mut machine, now) = under_way(Instant::now(), 3);
+    machine.handle(Input::Reached, now);
+    let failed = shipped(Verdict::Later(Duration::ZERO), 3, 3);
+    assert_eq!(machine.handle(failed, now), [Effect::Ship { rows: LOG_BATCH_ROWS }]);
+    assert_eq!(machine.handle(failed, now), [], "now it waits");
+}

@@ -14,7 +14,7 @@ use tidelock_actors::ports::LogSink;
 
 use super::http::{Link, Question};
 use super::request_line::{Query, encode};
-use super::{PlainOptions, SetupError, project};
+use super::{PlainOptions, SetupError, fault, project};
 
 /// What stands in `provider` of what is no call of a service.
 const PROVIDER: &str = "log";
@@ -69,7 +69,12 @@ impl Inner {
             body: Some(Value::Array(rows).to_string()),
         };
         let cleaned = |text: String| (self.clean)(&text);
-        self.link.send(question).await.map(drop).map_err(|fault| Fault {
+        let answered = self.link.send(question).await.and_then(|answer| match answer.body.is_empty() {
+            true => Ok(()),
+            // Somebody between here and the server answers in its place: nothing has arrived.
+            false => Err(fault::not_json(answer.status, &answer.body)),
+        });
+        answered.map_err(|fault| Fault {
             message: cleaned(fault.message),
             details: fault.details.map(cleaned),
             ..fault
