@@ -1,9 +1,10 @@
 //! What goes wrong on the server or on the way to it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What kind of failure the server or the way to it answered with; decides what happens next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// May pass by itself: no network, timeouts, 5xx, serialization failures. Never charged to an operation.
@@ -43,7 +44,7 @@ impl FaultKind {
 }
 
 /// A failure with everything that somebody needs to understand it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, JsonSchema)]
 #[error("{}", self.sentence())]
 pub struct Fault {
     /// What happens next.

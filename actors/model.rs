@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
@@ -162,7 +163,7 @@ pub enum Change {
 }
 
 /// What an operation asks of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Insert a row that was made here.
@@ -225,7 +226,7 @@ pub enum Past {
 }
 
 /// What compacting came to, in bytes of the database and its log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Compacted {
     /// Before.
     pub before_bytes: u64,
@@ -340,7 +341,7 @@ pub struct Resolution {
 }
 
 /// How many there are, exactly, in one collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CollectionCounts {
     /// Documents that the app sees.
     pub records: u64,
@@ -355,7 +356,7 @@ pub struct CollectionCounts {
 }
 
 /// What an audit found in one collection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Findings {
     /// Rows that the server has and the store lacked.
     pub missing: u64,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::select_all;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backup::BackupStatus;
 use tidelock_actors::logger::LoggerStatus;
@@ -25,7 +26,7 @@ use crate::adapters::sqlite::{Backlog, Usage};
 pub(crate) use publish::publish;
 
 /// What tidelock is doing, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Everything is done until the next round.
@@ -45,7 +46,7 @@ pub enum Phase {
 }
 
 /// A snapshot of everything that a user or operator should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// What it is doing.
     pub phase: Phase,
@@ -109,7 +110,7 @@ pub struct Status {
 }
 
 /// The logger.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoggerView {
     /// Entries that are still to be sent.
     pub pending: u64,
@@ -136,7 +137,7 @@ impl From<LoggerStatus> for LoggerView {
 }
 
 /// Why the next round begins when it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NextRound {
     /// There is something to send, or there may be news.
@@ -148,7 +149,7 @@ pub enum NextRound {
 }
 
 /// What is known of the server without asking.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
     /// When everything that it had in every collection was last here, as far as the mode can tell: what has changed there
     /// since may not be here yet.
@@ -162,7 +163,7 @@ pub struct ServerStatus {
 }
 
 /// As whom the server is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
     /// Whether somebody is signed in.
     pub state: SessionState,
@@ -173,7 +174,7 @@ pub struct Session {
 }
 
 /// Whether somebody is signed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
     /// Requests carry the project's key alone.
@@ -185,7 +186,7 @@ pub enum SessionState {
 }
 
 /// One collection.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CollectionStatus {
     /// Documents that the app sees.
     pub records: u64,
@@ -211,7 +212,7 @@ pub struct CollectionStatus {
 type Parts = BTreeMap<String, PartStatus>;
 
 /// One part that is not simply running.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PartStatus {
     /// `running`, `restarting`, `degraded`, `failed` or `stopped`.
     pub state: String,

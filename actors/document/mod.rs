@@ -10,8 +10,10 @@ mod jsonb;
 mod meaning;
 mod scan;
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -30,6 +32,20 @@ pub struct Document(Box<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object: {0}")]
 pub struct NotADocument(String);
+
+impl JsonSchema for Document {
+    fn schema_name() -> Cow<'static, str> {
+        "Document".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A record's document: any JSON object.",
+            "type": "object",
+            "additionalProperties": true,
+        })
+    }
+}
 
 impl Document {
     /// The document without fields.

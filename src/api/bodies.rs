@@ -1,7 +1,9 @@
 //! The shapes of requests and answers that are the API's own. Everything else is the handle's own types.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::document::Document;
 use tidelock_actors::writes::Choice;
@@ -10,14 +12,14 @@ use crate::adapters::archive::Point;
 use crate::config::Level;
 
 /// A record that was saved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Saved {
     /// Its key.
     pub id: String,
 }
 
 /// A document to be saved with others in one transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keyed {
     /// The record's key; without it the document's own counts, and one that has none gets a new one.
@@ -28,7 +30,7 @@ pub struct Keyed {
 }
 
 /// Records that were saved in one transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BulkSaved {
     /// How many really changed.
     pub changed: u64,
@@ -37,14 +39,60 @@ pub struct BulkSaved {
 }
 
 /// Whether there was a record to delete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Deleted {
     /// Whether it was there.
     pub deleted: bool,
 }
 
+/// Which records of a collection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Their keys.
+    pub keys: Vec<String>,
+}
+
+/// Records by their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Read {
+    /// Those that are there.
+    pub documents: BTreeMap<String, Document>,
+}
+
+/// What is done all together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    /// One after the other.
+    pub operations: Vec<Change>,
+}
+
+/// What is done to a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Change {
+    /// Creates it or lays these fields over it.
+    Save {
+        /// Its collection.
+        collection: String,
+        /// Its key; without it the document's own counts, and one that has none gets a new one.
+        #[serde(default)]
+        key: Option<String>,
+        /// What is saved.
+        document: Document,
+    },
+    /// Removes it; removing what is not there is no error.
+    Delete {
+        /// Its collection.
+        collection: String,
+        /// Its key.
+        key: String,
+    },
+}
+
 /// Which parked operations; none means all.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Chosen {
     /// The operations.
@@ -52,7 +100,7 @@ pub struct Chosen {
 }
 
 /// Which operations to give up; none means all that are parked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GivenUp {
     /// The operations.
@@ -63,21 +111,21 @@ pub struct GivenUp {
 }
 
 /// Operations that went back to the queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Redriven {
     /// How many.
     pub redriven: u64,
 }
 
 /// Operations that were given up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Discarded {
     /// How many.
     pub discarded: u64,
 }
 
 /// A question in SQL.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// A statement that only reads.
@@ -88,7 +136,7 @@ pub struct Question {
 }
 
 /// How a conflict is decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decision {
     /// One side as it is.
@@ -98,7 +146,7 @@ pub enum Decision {
 }
 
 /// One side of a conflict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// The document on this device.
@@ -128,14 +176,14 @@ impl From<Choice> for Decision {
 }
 
 /// A conflict that was decided, or whose decision was taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decided {
     /// The conflict.
     pub id: i64,
 }
 
 /// From which level on messages are said and kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeveledLog {
     /// The level.
@@ -143,7 +191,7 @@ pub struct LeveledLog {
 }
 
 /// A call of a service that takes credits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoggedCall {
     /// The service.
@@ -159,11 +207,11 @@ pub struct LoggedCall {
 }
 
 /// Something was noted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Noted {}
 
 /// How to compact.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Compaction {
     /// Whether earlier versions and decided conflicts go as well.
@@ -171,7 +219,7 @@ pub struct Compaction {
 }
 
 /// Which backup, by its name or its file's path; none means the newest.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Named {
     /// The backup.
@@ -179,7 +227,7 @@ pub struct Named {
 }
 
 /// What to make of the backups, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Carried {
     /// The state that is wanted; the newest backup's, if nothing is said.
@@ -190,7 +238,7 @@ pub struct Carried {
 }
 
 /// A backup of any device's, and where its file is to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fetch {
     /// Its name; the newest that was uploaded, if there is none.

@@ -1,37 +1,31 @@
 //! What was logged, over the API.
 
-use actix_web::web::{self, Data};
-use tidelock_actors::logs::LogQuery;
+use actix_web::web::Data;
+use tidelock_actors::logs::{Kept, LogQuery};
 
+use super::answered::{Answer, Json};
+use super::asked::{Body, Query};
 use super::bodies::{LeveledLog, LoggedCall, Noted};
-use super::routes::{Answer, Body, body_of, in_time, json, parameter, parsed, unknown_parameter};
+use super::routes::in_time;
 use crate::Tidelock;
 
 /// The last entries.
-pub(super) async fn logs(tidelock: Data<Tidelock>, query: web::Query<Vec<(String, String)>>) -> Answer {
-    let mut wanted = LogQuery::default();
-    for (name, value) in query.into_inner() {
-        match name.as_str() {
-            "level" => wanted.level = parameter("level", &serde_json::Value::from(value).to_string())?,
-            "since" => wanted.since = parameter("since", &serde_json::Value::from(value).to_string())?,
-            "after" => wanted.after = Some(parameter("after", &value)?),
-            "limit" => wanted.limit = Some(parameter("limit", &value)?),
-            other => return Err(unknown_parameter(other, "level, since, after and limit")),
-        }
-    }
-    json(&in_time(tidelock.logger().entries(wanted)).await?)
+pub(super) async fn logs(tidelock: Data<Tidelock>, Query(wanted): Query<LogQuery>) -> Answer<Vec<Kept>> {
+    Ok(Json(in_time(tidelock.logger().entries(wanted)).await?))
 }
 
 /// Keeps and says messages from another level on.
-pub(super) async fn set_level(tidelock: Data<Tidelock>, body: Body) -> Answer {
-    let LeveledLog { level } = parsed(&body_of(body)?)?;
+pub(super) async fn set_level(
+    tidelock: Data<Tidelock>,
+    Body(LeveledLog { level }): Body<LeveledLog>,
+) -> Answer<LeveledLog> {
     tidelock.logger().set_level(level);
-    json(&LeveledLog { level })
+    Ok(Json(LeveledLog { level }))
 }
 
 /// A call that a front end has made.
-pub(super) async fn log_call(tidelock: Data<Tidelock>, body: Body) -> Answer {
-    let LoggedCall { provider, action, credits, metadata } = parsed(&body_of(body)?)?;
+pub(super) async fn log_call(tidelock: Data<Tidelock>, Body(call): Body<LoggedCall>) -> Answer<Noted> {
+    let LoggedCall { provider, action, credits, metadata } = call;
     tidelock.logger().log_api_call(&provider, &action, credits, metadata);
-    json(&Noted {})
+    Ok(Json(Noted {}))
 }

@@ -1,6 +1,7 @@
 //! Serves the API on loopback, from the moment it listens until it is told to stop.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
@@ -8,7 +9,9 @@ use actix_web::rt::task::JoinHandle;
 use actix_web::{App, HttpServer, web};
 use secrecy::SecretString;
 
+use super::events::Streams;
 use super::exporter::Exporter;
+use super::feed::Feed;
 use super::guard::{self, Guard};
 use super::{BODY_BYTES, CONNECTIONS, HEAD_DEADLINE, KEEP_ALIVE, STOP_SECONDS, routes};
 use crate::Tidelock;
@@ -33,10 +36,10 @@ pub enum ApiError {
 }
 
 /// A running server. It needs actix's runtime.
-#[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
     handle: ServerHandle,
+    feed: Arc<Feed>,
     upkeep: Option<JoinHandle<()>>,
 }
 
@@ -52,6 +55,8 @@ impl Server {
         let listener = TcpListener::bind(bind).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let guard = web::Data::new(Guard { address, token });
+        let streams = web::Data::new(Streams::new(&tidelock));
+        let feed = streams.feed.clone();
         let tidelock = web::Data::new(tidelock);
         let metrics = web::Data::new(exporter.clone());
         let app = move || {
@@ -59,6 +64,7 @@ impl Server {
                 .app_data(guard.clone())
                 .app_data(tidelock.clone())
                 .app_data(metrics.clone())
+                .app_data(streams.clone())
                 .app_data(web::PayloadConfig::new(BODY_BYTES))
                 .wrap(from_fn(guard::check))
                 .configure(routes::configure)
@@ -77,7 +83,7 @@ impl Server {
         let handle = server.handle();
         actix_web::rt::spawn(server);
         let upkeep = exporter.map(|exporter| actix_web::rt::spawn(exporter.keep_small()));
-        Ok(Self { address, handle, upkeep })
+        Ok(Self { address, handle, feed, upkeep })
     }
 
     /// Where it listens; with port 0 configured, the port that it got.
@@ -87,6 +93,7 @@ impl Server {
 
     /// Takes no more requests and waits a bounded time for those in flight.
     pub async fn stop(self) {
+        self.feed.close();
         self.handle.stop(true).await;
         if let Some(upkeep) = self.upkeep {
             upkeep.abort();

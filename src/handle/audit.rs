@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::machine::audit::Scope;
 use tidelock_actors::model::Findings;
@@ -13,7 +14,7 @@ use super::rounds::done;
 use crate::error::Error;
 
 /// What to audit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditRequest {
     /// Whether differences are put right by taking what the server has. What waits here to be sent is kept: it meets the
@@ -24,7 +25,7 @@ pub struct AuditRequest {
 }
 
 /// What an audit found, as counts of records.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditReport {
     /// Whether everything could be compared and nothing differed.
     pub equal: bool,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backup::TakeBackup;
 use tidelock_actors::backups::{ArchiveError, Reason, Taken};
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::error::Error;
 
 /// A backup that was tried.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupTrial {
     /// Its name.
     pub id: String,
@@ -31,7 +32,7 @@ pub struct BackupTrial {
 }
 
 /// A file that a backup was written to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exported {
     /// The file.
     pub path: PathBuf,
@@ -42,7 +43,7 @@ pub struct Exported {
 }
 
 /// A store that was made of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestoredCopy {
     /// Its folder.
     pub path: PathBuf,
@@ -57,7 +58,7 @@ pub struct RestoredCopy {
 }
 
 /// How to restore a backup into the store that is running.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RestoreRequest {
     /// What to restore; the newest backup, if nothing is said.
@@ -71,7 +72,7 @@ pub struct RestoreRequest {
 }
 
 /// What a restore did, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreReport {
     /// The backup that it was made of, the last one.
     pub id: String,

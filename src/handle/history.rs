@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::model::{RecordId, Stamp};
 use tidelock_actors::storage::Perform;
@@ -13,7 +14,7 @@ use crate::adapters::sqlite::{Difference, FieldChange, RoundView, VersionView, f
 use crate::error::Error;
 
 /// What becomes again what it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// Which records, and as of when.
@@ -24,7 +25,7 @@ pub struct RollbackRequest {
 }
 
 /// Which records are rolled back, and as of when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RollbackTarget {
     /// One record to one of its versions.
@@ -66,7 +67,7 @@ pub enum RollbackTarget {
 }
 
 /// What a rollback did, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RollbackReport {
     /// Its number, by which it can be rolled back in turn; null where it changed nothing.
     pub number: Option<i64>,
@@ -87,7 +88,7 @@ pub struct RollbackReport {
 }
 
 /// What happened to a record.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RecordChange {
     /// Its collection.
     pub collection: String,
@@ -100,7 +101,7 @@ pub struct RecordChange {
 }
 
 /// What happened to a record as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// It is there again.
@@ -112,7 +113,7 @@ pub enum ChangeKind {
 }
 
 /// A record that was left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftRecord {
     /// Its collection.
     pub collection: String,

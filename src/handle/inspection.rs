@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::model::{Checkpoints, CollectionRules, Direction, Fault};
 use tidelock_actors::ports::{PullRequest, Reader, Remote};
@@ -11,7 +12,7 @@ use super::Tidelock;
 use crate::error::Error;
 
 /// Whether the server's schema and clock fit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Inspection {
     /// The collections that are synced, each with what is wrong with it; null where nothing is.
     pub collections: BTreeMap<String, Option<String>>,

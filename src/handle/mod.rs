@@ -22,6 +22,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use futures::Stream;
 use futures::future::abortable;
+use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,7 @@ pub struct Extras {
 }
 
 /// Which half of a round to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncRequest {
     /// Send.
     pub push: bool,
@@ -106,7 +107,7 @@ impl Default for SyncRequest {
 }
 
 /// What a round did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncReport {
     /// Sent operations that took effect.
     pub pushed: u64,
@@ -271,6 +272,12 @@ impl Tidelock {
             let now = status.borrow_and_update().clone();
             Some((now, (status, false)))
         }))
+    }
+
+    /// The status, to be asked whenever it is another one.
+    #[cfg(feature = "process")]
+    pub(crate) fn statuses(&self) -> tokio::sync::watch::Receiver<Status> {
+        self.inner.parts.status.clone()
     }
 
     /// The configuration in force.

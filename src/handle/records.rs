@@ -86,6 +86,12 @@ impl Tidelock {
         watch(self.inner.parts.changes.subscribe(), collection.to_owned())
     }
 
+    /// The changes of all collections from now on.
+    #[cfg(feature = "process")]
+    pub(crate) fn changes(&self) -> tokio::sync::broadcast::Receiver<std::sync::Arc<[RecordId]>> {
+        self.inner.parts.changes.subscribe()
+    }
+
     pub(super) fn rule(&self, collection: &str) -> Result<&CollectionRules, Error> {
         self.inner.rules.iter().find(|rule| *rule.name == *collection).ok_or_else(|| Error::UnknownCollection {
             name: collection.to_owned(),

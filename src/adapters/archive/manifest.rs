@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backups::{ArchiveError, Reason};
 use tidelock_actors::model::{Checkpoints, CollectionCounts};
@@ -15,7 +16,7 @@ use crate::adapters::sqlite::LogPosition;
 pub(super) const FORMAT: u32 = 1;
 
 /// What a backup holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// The whole database.

@@ -20,6 +20,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backups::{ArchiveError, ArchiveState, Keep, Reason, Taken};
 use tidelock_actors::ports::Archive;
@@ -53,7 +54,7 @@ pub struct ArchiveOptions {
 }
 
 /// A backup as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BackupView {
     /// Its name.
     pub id: String,
@@ -86,7 +87,7 @@ pub struct BackupView {
 }
 
 /// What is known of the newest backup.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct BackupInfo {
     /// Whether there is one.
     pub exists: bool,

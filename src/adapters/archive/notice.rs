@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backups::{ArchiveError, Reason};
 
@@ -12,7 +13,7 @@ use super::manifest::Kind;
 use super::{FileArchive, view};
 
 /// A backup as its user's other devices see it: never what it holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// The folder that it is in, among all of the user's: a name and a digest of where it is.
     pub place: String,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tempfile::TempPath;
 use tidelock_actors::backups::{ArchiveError, Reason};
@@ -20,7 +21,7 @@ use crate::adapters::sqlite::{self, Contents, Replay};
 use crate::private::{new_private_file, private_directory, sync_directory};
 
 /// What to restore.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Point {
     /// A backup by its name, or a backup's file by its path; without it, the newest one.

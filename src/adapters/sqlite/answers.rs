@@ -2,6 +2,7 @@
 
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::document::Document;
 use tidelock_actors::limits::LIST_ROWS;
@@ -12,7 +13,7 @@ use super::operations::{OperationState, StoredAction};
 use super::records::document;
 
 /// Which operations to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct QueueFilter {
     /// Only those that stand so.
@@ -26,7 +27,7 @@ pub struct QueueFilter {
 }
 
 /// An operation in the outbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueuedOperation {
     /// Its place in the outbox; it changes when the operation is put back.
     pub id: Sequence,
@@ -51,7 +52,7 @@ pub struct QueuedOperation {
 }
 
 /// How a conflict stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ConflictState {
     /// Waits for a decision.
@@ -63,7 +64,7 @@ pub enum ConflictState {
 }
 
 /// What made it a conflict, in the shape of a fault.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConflictCause {
     /// Always `conflict`.
     pub kind: String,
@@ -76,7 +77,7 @@ pub struct ConflictCause {
 }
 
 /// A record that changed on both sides. A document that is null is a row that was absent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConflictView {
     /// The conflict.
     pub id: i64,
@@ -107,7 +108,7 @@ pub struct ConflictView {
 }
 
 /// An earlier version of a record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionView {
     /// The version's place in the history.
     pub id: i64,
@@ -130,7 +131,7 @@ pub struct VersionView {
 }
 
 /// What a check of the store against itself came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verified {
     /// Whether nothing is wrong.
     pub healthy: bool,

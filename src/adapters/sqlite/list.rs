@@ -2,6 +2,7 @@
 
 use rusqlite::types::{ToSql, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, params_from_iter};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tidelock_actors::document::Document;
@@ -27,7 +28,7 @@ pub struct ListQuery {
 }
 
 /// A condition on a field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Condition {
     /// The field.
     pub field: String,
@@ -39,7 +40,7 @@ pub struct Condition {
 }
 
 /// How a field compares with a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
     /// The same; null is the same as a missing field.
     #[serde(rename = "=")]
@@ -74,7 +75,7 @@ pub enum Operator {
 }
 
 /// A page of a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Listed {
     /// Keys and documents, in order.
     pub rows: Vec<(String, Document)>,

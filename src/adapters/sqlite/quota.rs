@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::model::{Change, RemoteState};
 use tidelock_actors::ports::StoreError;
@@ -15,7 +16,7 @@ use super::sizes::used_bytes;
 use crate::config::Size;
 
 /// How near the store is to its quota.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Fullness {
     /// Far from it, or there is none.
@@ -28,7 +29,7 @@ pub enum Fullness {
 }
 
 /// What the store takes of what it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// Bytes that count: the database less what is free within it, the log that is kept for backups, the backups.
     pub bytes: u64,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::model::{CollectionCounts, Counts};
 
@@ -13,7 +14,7 @@ use super::quota::{Fullness, Quota, Usage};
 use super::{counters, writer};
 
 /// Sizes and counts of a store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
     /// Documents that the app sees.
     pub records: u64,
@@ -42,7 +43,7 @@ pub struct Stats {
 
 /// What takes how much, in bytes. The parts of the database are the text of what they hold; keys, indexes and the rest
 /// of half-filled pages come on top.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Sizes {
     /// Whether the parts of the database were read as a whole; else those of more than 128 rows are estimated from some.
     pub exact: bool,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tidelock_actors::document::{Document, same_value};
@@ -14,7 +15,7 @@ use super::faults::Failure;
 use super::records;
 
 /// A field that is not the same in two documents.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FieldChange {
     /// The field.
     pub field: String,
@@ -32,7 +33,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, 
 }
 
 /// What changed from one version of a record to another.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// The record's collection.
     pub collection: String,
@@ -47,7 +48,7 @@ pub struct Difference {
 }
 
 /// What a number that rounds and rollbacks share stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RoundKind {
     /// A round: a push and a pull.
@@ -57,7 +58,7 @@ pub enum RoundKind {
 }
 
 /// A round, or a rollback, that changed records here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoundView {
     /// Its number: what it changed can be rolled back by it.
     pub number: i64,
