@@ -192,6 +192,12 @@ mod tests {
     }
 
     #[test]
+    fn the_copy_that_the_client_is_made_from_is_the_same() {
+        let copy: Value = serde_json::from_str(include_str!("../../web/packages/client/openapi.json")).unwrap();
+        assert!(copy == document(), "make it anew: tidelock openapi > web/packages/client/openapi.json");
+    }
+
+    #[test]
     fn what_goes_both_ways_is_the_same_both_ways() {
         let Gathered { taken, given, .. } = Gathered::gather();
         let differing: Vec<_> =

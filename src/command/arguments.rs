@@ -114,6 +114,8 @@ pub enum Command {
     Config(Configuration),
     /// Check everything that tidelock needs, and say what to do about it
     Doctor,
+    /// Print the local API as an OpenAPI document
+    Openapi,
     /// Print a shell's completion script
     Completions {
         /// The shell

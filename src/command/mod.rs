@@ -90,6 +90,7 @@ async fn perform(global: &Global, command: &Command) -> Result<(), Failure> {
         Command::Doctor => doctor::doctor(&options, output).await,
         Command::Verify(Verify { repair: true }) => repair::repair(Config::load(&options)?, output).await,
         Command::Backup(command) => backup::perform(command, &Config::load(&options)?, output).await,
+        Command::Openapi => output::line(&format!("{:#}", tidelock::api::document())),
         Command::Completions { shell } => {
             completions(*shell);
             Ok(())
@@ -133,6 +134,7 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         | Command::Remote(_)
         | Command::Config(_)
         | Command::Doctor
+        | Command::Openapi
         | Command::Completions { .. } => Err(Failure::new(FAILED, "this command needs no store")),
     }
 }
