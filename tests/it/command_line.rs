@@ -128,13 +128,13 @@ impl Done {
 }
 
 impl Process {
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = std::process::Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for its end: the exit code.
-    fn end(&mut self) -> i32 {
+    pub fn end(&mut self) -> i32 {
         self.0.wait().unwrap().code().unwrap()
     }
 

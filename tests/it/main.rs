@@ -16,6 +16,7 @@ mod command_line_backup;
 mod command_line_synced;
 mod conflicts;
 mod elsewhere;
+mod events;
 mod fleet;
 #[cfg(target_os = "linux")]
 mod full_disk;
