@@ -26,7 +26,7 @@ use crate::status::Status;
 /// How an event stream is described.
 const FORM: &str = "text/event-stream";
 /// Where a client says which event it had last.
-const LAST_EVENT_ID: &str = "last-event-id";
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 /// All collections.
 const ALL: &str = "*";
 

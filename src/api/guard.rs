@@ -1,5 +1,5 @@
 //! Who may speak to the API: programs of this user, by the token in the data folder. Web pages may not, unless they
-//! were served by the API itself: neither under a foreign name for this machine (DNS rebinding) nor from a foreign
+//! were served by the API itself or are of an origin that the configuration names: neither under a foreign name for this machine (DNS rebinding) nor from a foreign
 //! origin (cross-site requests).
 
 use std::net::SocketAddr;
@@ -22,6 +22,8 @@ pub(super) struct Guard {
     pub address: SocketAddr,
     /// What every request must carry.
     pub token: SecretString,
+    /// Other origins whose pages may speak to it.
+    pub origins: Vec<String>,
 }
 
 /// Lets a request through, or answers it with the reason why not.
@@ -42,9 +44,10 @@ impl Guard {
         if !text(HOST).is_some_and(|host| self.is_own_name(host)) {
             return Err(forbidden("the request names another host than this machine's loopback address"));
         }
-        if text(ORIGIN).is_some_and(|origin| !origin.strip_prefix("http://").is_some_and(|host| self.is_own_name(host)))
-        {
-            return Err(forbidden("requests from web pages of another origin are not answered"));
+        if text(ORIGIN).is_some_and(|origin| !self.is_welcome(origin)) {
+            return Err(forbidden(
+                "requests from web pages of another origin are answered only if api.origins names it",
+            ));
         }
         let given = text(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
         if !bool::from(given.as_bytes().ct_eq(self.token.expose_secret().as_bytes())) {
@@ -52,6 +55,11 @@ impl Guard {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "token", 4, detail));
         }
         Ok(())
+    }
+
+    fn is_welcome(&self, origin: &str) -> bool {
+        let is_own = origin.strip_prefix("http://").is_some_and(|host| self.is_own_name(host));
+        is_own || self.origins.iter().any(|other| other == origin)
     }
 
     fn is_own_name(&self, host: &str) -> bool {
@@ -68,7 +76,11 @@ mod tests {
     use actix_web::http::header::HeaderValue;
 
     fn answer(headers: &[(HeaderName, &str)]) -> u16 {
-        let guard = Guard { address: "127.0.0.1:7373".parse().unwrap(), token: "secret".to_owned().into() };
+        let guard = Guard {
+            address: "127.0.0.1:7373".parse().unwrap(),
+            token: "secret".to_owned().into(),
+            origins: vec!["http://localhost:5173".to_owned()],
+        };
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
         guard.admit(&headers.collect()).map_or_else(|problem| problem.status, |()| 200)
     }
@@ -80,6 +92,10 @@ mod tests {
             (own, token, None, 200),
             ("localhost:7373", token, None, 200),
             (own, token, Some("http://127.0.0.1:7373"), 200),
+            (own, token, Some("http://localhost:5173"), 200),
+            (own, token, Some("http://localhost:5174"), 403),
+            (own, token, Some("https://localhost:5173"), 403),
+            (own, "Bearer other", Some("http://localhost:5173"), 401),
             (own, "Bearer other", None, 401),
             (own, "Bearer secretandmore", None, 401),
             (own, "", None, 401),

@@ -52,6 +52,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
 const STOP_SECONDS: u64 = 5;
 /// Connections at the same time.
 const CONNECTIONS: usize = 256;
+/// Seconds for which a browser may remember what pages of another origin may do.
+const CROSS_ORIGIN_SECONDS: usize = 600;
 /// Event streams at the same time.
 const EVENT_STREAMS: usize = 64;
 /// Keys of changed records that are kept for clients that come back.

@@ -3,17 +3,20 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use actix_cors::Cors;
 use actix_web::dev::ServerHandle;
+use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use actix_web::middleware::from_fn;
 use actix_web::rt::task::JoinHandle;
 use actix_web::{App, HttpServer, web};
 use secrecy::SecretString;
 
-use super::events::Streams;
+use super::events::{LAST_EVENT_ID, Streams};
 use super::exporter::Exporter;
 use super::feed::Feed;
 use super::guard::{self, Guard};
-use super::{BODY_BYTES, CONNECTIONS, HEAD_DEADLINE, KEEP_ALIVE, STOP_SECONDS, routes};
+use super::{BODY_BYTES, CONNECTIONS, CROSS_ORIGIN_SECONDS, HEAD_DEADLINE, KEEP_ALIVE, STOP_SECONDS, routes};
 use crate::Tidelock;
 
 /// Why the API cannot be served.
@@ -54,7 +57,8 @@ impl Server {
         let listen = |source| ApiError::Listen { address: bind, source };
         let listener = TcpListener::bind(bind).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let guard = web::Data::new(Guard { address, token });
+        let origins = tidelock.config().api.origins;
+        let guard = web::Data::new(Guard { address, token, origins: origins.clone() });
         let streams = web::Data::new(Streams::new(&tidelock));
         let feed = streams.feed.clone();
         let tidelock = web::Data::new(tidelock);
@@ -67,6 +71,8 @@ impl Server {
                 .app_data(streams.clone())
                 .app_data(web::PayloadConfig::new(BODY_BYTES))
                 .wrap(from_fn(guard::check))
+                // Outermost: a browser asks first, without the token, and reads refusals too.
+                .wrap(cross_origin(&origins))
                 .configure(routes::configure)
         };
         let server = HttpServer::new(app)
@@ -99,4 +105,14 @@ impl Server {
             upkeep.abort();
         }
     }
+}
+
+/// What a browser lets pages of these origins do.
+fn cross_origin(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static(LAST_EVENT_ID)])
+        .expose_headers([RETRY_AFTER])
+        .max_age(CROSS_ORIGIN_SECONDS);
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

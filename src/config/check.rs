@@ -229,6 +229,7 @@ impl Check<'_> {
         self.require(config.log.history <= LOG_HISTORY_MAX, "log.history");
         self.require(collections::is_table(&config.log.table), "log.table");
         self.require(config.api.bind.ip().is_loopback(), "api.bind");
+        self.require(config.api.origins.iter().all(|origin| is_origin(origin)), "api.origins");
         let supervision = &config.supervision;
         self.require(supervision.restarts <= 1_000, "supervision.restarts");
         self.within("supervision.within", supervision.within, SECOND, DAY);
@@ -236,6 +237,14 @@ impl Check<'_> {
         self.within("supervision.backoff_max", supervision.backoff_max, Duration::from_millis(1), 60 * MINUTE);
         self.ordered(supervision.backoff <= supervision.backoff_max, "supervision.backoff", "supervision.backoff_max");
     }
+}
+
+/// What a browser sends as `Origin`: letter for letter, so nothing that it would spell otherwise.
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(text) else { return false };
+    let has_authority = url.host_str().is_some_and(|host| !host.is_empty());
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    has_authority && !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*', ' ']) && *text == text.to_lowercase()
 }
 
 /// A store takes some hundred thousand bytes before anything is saved.

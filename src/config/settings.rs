@@ -232,6 +232,8 @@ pub struct ApiSettings {
     pub enabled: bool,
     /// Where it listens, on loopback; port 0 takes a free one.
     pub bind: SocketAddr,
+    /// Web pages of other addresses that may speak to it.
+    pub origins: Vec<String>,
 }
 
 /// `[supervision]`: what happens when a part fails.

@@ -220,3 +220,30 @@ async fn listeners_beyond_the_bound_are_refused_and_the_others_go_on() {
         while listener.next().await.is_some() {}
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_named_origin_may_ask_and_one_of_another_may_not() {
+    let named = "http://localhost:5173";
+    let desk = Desk::with(&CONFIG.replace("[api]", &format!("[api]\norigins = [\"{named}\"]")));
+    let _process = desk.process();
+    let api = Api::of(&desk);
+    let url = format!("{}/status", api.url);
+    for (origin, token, status) in [
+        (named, &*api.token, 200),
+        (named, "wrong", 401),
+        ("http://localhost:5174", &*api.token, 403),
+        ("https://elsewhere.example", &*api.token, 403),
+    ] {
+        let may = |answer: &Response| {
+            answer.headers().get("access-control-allow-origin").map(|origin| origin.to_str().unwrap().to_owned())
+        };
+        let expected = (origin == named).then(|| named.to_owned());
+        // A browser asks first, and without the token.
+        let first = api.client.request(Method::OPTIONS, &url).header("origin", origin);
+        let first = first.header("access-control-request-method", "PUT");
+        let first = first.header("access-control-request-headers", "authorization,content-type,last-event-id");
+        assert_eq!(may(&first.send().await.unwrap()), expected, "{origin}");
+        let answer = api.client.get(&url).header("origin", origin).bearer_auth(token).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), may(&answer)), (status, expected), "{origin}");
+    }
+}
