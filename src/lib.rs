@@ -11,6 +11,7 @@ pub mod config;
 pub mod error;
 mod gauges;
 pub mod handle;
+mod locks;
 pub mod logger;
 mod private;
 mod runtime;

@@ -1,7 +1,7 @@
 //! What a handle is opened with: the adapters that the configuration asks for.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use secrecy::{ExposeSecret, SecretString};
 use tidelock_actors::backups::Keep;
@@ -18,6 +18,7 @@ use crate::adapters::supabase::{
 };
 use crate::config::{Config, Mode};
 use crate::error::Error;
+use crate::locks::locked_to_read;
 use crate::logger::Intake;
 
 /// The signed-in user's access token, as it is now.
@@ -89,7 +90,7 @@ pub(super) fn sender(reads: &SqliteReads) -> Result<Sender, Error> {
 /// The way to the server, if one is configured.
 fn way(config: &Config, rules: &[CollectionRules], token: Token) -> Option<PlainOptions> {
     let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return None };
-    let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let current = move || locked_to_read(&token).clone();
     let token: TokenSource = Arc::new(move || current().map(|token| token.expose_secret().to_owned()));
     Some(PlainOptions {
         url: url.clone(),

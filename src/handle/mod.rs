@@ -18,7 +18,7 @@ mod rounds;
 mod storage;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use futures::Stream;
 use futures::future::abortable;
@@ -42,6 +42,7 @@ use crate::adapters::sqlite::{OpenError, Quota, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
+use crate::locks::{locked_to_read, locked_to_write};
 use crate::logger::{self, Logger};
 use crate::runtime::{Equipment, Parts, Runtime, backup_times, logger_settings, patience, sync_settings};
 use crate::status::Status;
@@ -275,7 +276,7 @@ impl Tidelock {
 
     /// The configuration in force.
     pub fn config(&self) -> Config {
-        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        locked_to_read(&self.inner.config).clone()
     }
 
     /// Takes over what can change while running; returns the changed keys that wait for a restart.
@@ -305,7 +306,7 @@ impl Tidelock {
             self.nudge();
         }
         let token = in_force.remote.access_token.clone();
-        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+        *locked_to_write(&self.inner.config) = in_force;
         if has_another_token {
             self.set_access_token(token);
         } else {
@@ -316,7 +317,7 @@ impl Tidelock {
 
     /// Gives a new bearer token; a round that waited for one starts.
     pub fn set_access_token(&self, token: Option<SecretString>) {
-        *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        *locked_to_write(&self.inner.token) = token;
         self.redact_anew();
         self.inner.parts.news.send_replace(());
         self.nudge();
@@ -326,7 +327,7 @@ impl Tidelock {
 
     /// The secrets may be others now.
     fn redact_anew(&self) {
-        let token = self.inner.token.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = locked_to_read(&self.inner.token).clone();
         self.inner.logger.intake.set_redactor(logger::redactor(&self.config(), token));
     }
 

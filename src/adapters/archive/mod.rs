@@ -14,7 +14,7 @@ mod notice;
 mod rebuild;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -31,6 +31,7 @@ pub use self::manifest::{Kind, Manifest};
 pub use self::notice::Notice;
 pub(crate) use self::notice::Notices;
 use crate::adapters::sqlite::{Log, Quota};
+use crate::locks::locked;
 use catalogue::{Catalogue, Entry};
 pub use rebuild::Point;
 pub(crate) use rebuild::Rebuilt;
@@ -122,10 +123,6 @@ struct Inner {
     quota: Quota,
     /// One thing at a time.
     work: Mutex<()>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FileArchive {

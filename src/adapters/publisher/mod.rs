@@ -11,7 +11,7 @@ mod told;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -22,6 +22,7 @@ use tidelock_actors::ports::Publisher;
 use crate::adapters::archive::{FileArchive, Manifest, Notice, Notices, UNFINISHED};
 use crate::adapters::room::lack_of;
 use crate::adapters::supabase::Account;
+use crate::locks::locked;
 use crate::private::private_directory;
 use board::{Board, Known};
 use told::Told;
@@ -207,10 +208,6 @@ fn explained(fault: Fault) -> Fault {
         FaultKind::Schema => Fault { message: NO_TABLE.to_owned(), details: None, ..fault },
         _ => fault,
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The port, for the timer.
