@@ -34,7 +34,7 @@ use crate::adapters::sqlite::{Log, Quota};
 use crate::locks::locked;
 use catalogue::{Catalogue, Entry};
 pub use rebuild::Point;
-pub(crate) use rebuild::Rebuilt;
+pub(crate) use rebuild::{Rebuilt, demand_new};
 
 /// How backups are kept.
 #[derive(Debug, Clone)]
