@@ -13,6 +13,7 @@ mod backups;
 mod clones;
 mod command_line;
 mod command_line_backup;
+mod command_line_process;
 mod command_line_synced;
 mod conflicts;
 mod elsewhere;
