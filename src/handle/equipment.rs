@@ -37,7 +37,8 @@ pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> Store
     }
 }
 
-/// The folder of a store's own among those of others: what the store's is called, and what tells it from others of that name.
+/// The folder of a store's own among those of others: what the store's is called, and what tells it from others of that
+/// name.
 fn shelf(store: &Path) -> String {
     let place = std::path::absolute(store).unwrap_or_else(|_| store.to_owned());
     let digest = blake3::hash(format!("{} {}", machine(), place.display()).as_bytes()).to_hex();

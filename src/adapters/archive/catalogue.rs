@@ -55,7 +55,8 @@ impl Entry {
     }
 }
 
-/// The backups of a folder, oldest first and those of the future before them, and the files that look like some and are none.
+/// The backups of a folder, oldest first and those of the future before them, and the files that look like some and are
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     /// The backups.
