@@ -219,6 +219,14 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     Some(Parts { storage, queue, resolver, sync, backup, logger, changes, news, sources, status, thread })
 }
 
+/// Does what needs tokio on the runtime's thread, whatever the executor that waits for it.
+pub(crate) async fn on<T: Send + 'static>(
+    thread: &tokio::runtime::Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Error> {
+    thread.spawn(work).await.map_err(|error| Error::Stopped { cause: error.to_string() })
+}
+
 /// The writer blocks while it commits, so it lives on a thread of its own.
 async fn start_storage(
     arbiter: &Arbiter,

@@ -23,6 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Config, Level};
 use crate::error::Error;
+use crate::runtime::on;
 pub(crate) use intake::{Intake, Levels};
 pub(crate) use redact::Redactor;
 
@@ -56,12 +57,12 @@ impl Logger {
     /// Those of the last entries that the query means, the oldest first; what was said before this call is among them.
     pub async fn entries(&self, query: LogQuery) -> Result<Vec<Kept>, Error> {
         let (peer, book) = (self.peer.clone(), self.book.clone());
-        let asked = self.thread.spawn(async move {
+        let read = async move {
             // A logger that is down writes nothing; what it has written can be read all the same.
             let _ = peer.ask_soon(WriteDown).await;
             book.newest(query).await
-        });
-        Ok(asked.await.map_err(|error| Error::Stopped { cause: error.to_string() })??)
+        };
+        Ok(on(&self.thread, read).await??)
     }
 
     /// Notes a call of a service and what it took, for the server's table. It never waits and never fails: without a server

@@ -326,3 +326,37 @@ async fn h26_another_user_of_the_same_store_is_not_told_to_have_its_backups() {
     told(&phone, |status| status.publish_error.is_none()).await;
     assert!(held(&world).await.0.len() > before.0.len());
 }
+
+/// Refuses the first row that comes, as a server does that is busy with another one.
+const BUSY_ONCE: &str = "
+    create sequence public.tries;
+    grant usage on sequence public.tries to public;
+    create function public.busy_once() returns trigger language plpgsql as $$
+    begin
+      if nextval('public.tries') = 1 then
+        raise exception 'busy' using errcode = '40001';
+      end if;
+      return new;
+    end $$;
+    create trigger busy before insert on public.notes for each row execute function public.busy_once()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_async_waits_for_the_server_as_well() {
+    let world = world().await;
+    let phone = device_of(&world, "phone", Some(&world.project.any_user().await.unwrap()), "");
+    let id = back_up(&phone).await;
+    world.project.sql(BUSY_ONCE).await.unwrap();
+    phone.save("notes", "a", r#"{"body":"one"}"#).await;
+    let tidelock = phone.tidelock.clone();
+    let without_async = std::thread::spawn(move || {
+        let listed = tidelock::blocking(tidelock.backups().list_everywhere()).unwrap();
+        tidelock::blocking(tidelock.probe()).unwrap();
+        tidelock::blocking(tidelock.inspect()).unwrap();
+        tidelock::blocking(tidelock.wait_synced()).unwrap();
+        listed.into_iter().map(|notice| notice.id).collect::<Vec<_>>()
+    });
+    let listed = tokio::task::spawn_blocking(|| without_async.join()).await.unwrap().unwrap();
+    assert_eq!(listed, [id]);
+    assert_eq!(world.value("select last_value > 1 from public.tries").await, "t", "it was refused and waited");
+    assert_eq!(phone.tidelock.status().pending, 0);
+}
