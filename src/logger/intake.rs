@@ -65,6 +65,12 @@ fn wanted(level: Level) -> u8 {
     level.severity().map_or(0, |severity| severity.rank() + 1)
 }
 
+/// The other way round.
+fn level_of(wanted: u8) -> Level {
+    let least = usize::from(wanted).checked_sub(1);
+    Level::of(least.and_then(|rank| Severity::ALL.get(rank).copied()))
+}
+
 impl Intake {
     pub fn new(levels: Levels, redactor: Redactor) -> Self {
         Self {
@@ -91,11 +97,13 @@ impl Intake {
 
     /// Which entries are taken now.
     pub fn levels(&self) -> Levels {
-        let level = |rank: &AtomicU8| {
-            let least = usize::from(rank.load(Ordering::Relaxed)).checked_sub(1);
-            Level::of(least.and_then(|place| Severity::ALL.get(place).copied()))
-        };
-        Levels { local: level(&self.local), remote: level(&self.remote) }
+        let [local, remote] = [&self.local, &self.remote].map(|rank| level_of(rank.load(Ordering::Relaxed)));
+        Levels { local, remote }
+    }
+
+    /// From which level on something is wanted.
+    pub fn level(&self) -> Level {
+        level_of(self.rank())
     }
 
     /// The rank below which something is wanted.
