@@ -147,7 +147,9 @@ impl World {
     }
 
     async fn told(&mut self, is_so: impl FnMut(&LoggerStatus) -> bool) -> LoggerStatus {
-        self.status.wait_for(is_so).await.unwrap().clone()
+        // On stopped time this is over at once where nothing more happens.
+        let told = tokio::time::timeout(Duration::from_secs(60 * 60), self.status.wait_for(is_so)).await;
+        told.expect("it comes to that").unwrap().clone()
     }
 
     async fn all_shipped(&mut self) -> LoggerStatus {
