@@ -148,7 +148,8 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     let Equipment { store, ports, config, rules, usage, reads, ships_logs, seed, .. } = equipment;
     let (report_logs, logger_status) = watch::channel(LoggerStatus::default());
     let logger = supervise(care("logger", ACTOR_MAILBOX, &config, true, seed + 8), |_| {
-        RemoteLogger::new(logger_settings(&config, ships_logs), &ports, report_logs, seed + 9)
+        let settings = logger_settings(&config, ships_logs);
+        RemoteLogger::new(settings, ports.logs.clone(), ports.clock.clone(), report_logs, seed + 9)
     });
     let (counts, watched_counts) = watch::channel(store.counts().clone());
     let (outbox, outbox_turns) = watch::channel(0);

@@ -29,7 +29,7 @@ use tidelock_actors::backup;
 use tidelock_actors::conflict;
 use tidelock_actors::logger as actors_logger;
 use tidelock_actors::model::CollectionRules;
-use tidelock_actors::ports::{LogBook, Ports, Remote, Resolver, Store};
+use tidelock_actors::ports::{LogBook, LogPorts, Ports, Remote, Resolver, Store};
 use tidelock_actors::queue;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync;
@@ -179,9 +179,11 @@ impl Tidelock {
             remote: remote.clone(),
             archive: Arc::new(archive.clone()),
             publisher: Arc::new(Publishing(everywhere.clone())),
-            log_intake: intake.clone(),
-            log_book: log_book.clone(),
-            log_sink: log_sink(&config, token.clone(), &device, intake.clone())?,
+            logs: LogPorts {
+                intake: intake.clone(),
+                book: log_book.clone(),
+                sink: log_sink(&config, token.clone(), &device, intake.clone())?,
+            },
             clock: Arc::new(SystemClock),
             resolvers: Arc::new(extras.resolvers),
         };

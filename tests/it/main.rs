@@ -10,6 +10,7 @@
 
 mod audit;
 mod backups;
+mod canary;
 mod clones;
 mod command_line;
 mod command_line_backup;

@@ -93,6 +93,23 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn h48_a_secret_under_a_mistyped_name_is_not_shown() {
+    for (section, name) in [
+        ("backup", "passphrasse"),
+        ("backup", "pasphrase"),
+        ("remote", "anonkee"),
+        ("remote", "acess_tokn"),
+        ("remote", "PASSPHRASE"),
+        ("remote", "passphrase"),
+    ] {
+        let problem = problem_in(&format!("[{section}]\n{name} = 'cAnArY'"));
+        assert!(problem.contains("unknown key") && problem.contains("(not shown)"), "{name}: {problem}");
+    }
+    let problem = problem_in("[remote]\nsupabase = 'sb_secret_cAnArY'");
+    assert!(problem.contains("unknown key") && !problem.contains("cAnArY"), "{problem}");
+}
+
+#[test]
 fn a_bad_variable_is_named() {
     let world = World::new(&[], &[("TIDELOCK__SYNC__BATCH_SIZE", "many")]);
     assert_eq!(
