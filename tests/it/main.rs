@@ -15,6 +15,7 @@ mod command_line;
 mod command_line_backup;
 mod command_line_synced;
 mod conflicts;
+mod doctor;
 mod elsewhere;
 mod fleet;
 #[cfg(target_os = "linux")]
