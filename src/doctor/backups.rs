@@ -12,11 +12,11 @@ use crate::status::Status;
 /// Intervals after which a backup of what has changed is late.
 const LATE: u32 = 3;
 
-/// Looks at the backups.
+/// Looks at the backups, where no store is open without a status.
 pub(super) fn look(
     checkup: &mut Checkup,
     backups: &Result<BackupInfo, String>,
-    status: &Status,
+    status: Option<&Status>,
     config: &Config,
     now: Timestamp,
 ) {
@@ -34,18 +34,19 @@ pub(super) fn look(
             "look at the disk, take a new one with tidelock backup create, then delete these",
         );
     }
-    if let Some(error) = &status.backup_error {
+    if let Some(error) = status.and_then(|status| status.backup_error.as_ref()) {
         checkup.fail("backups", format!("the last one failed: {error}"), "mend that, then tidelock backup create");
     }
-    if let Some(error) = &status.publish_error {
+    if let Some(error) = status.and_then(|status| status.publish_error.as_ref()) {
         let next = "install the server kit (tidelock remote sql), or set backup.publish = false";
         checkup.warn("backups", format!("the server could not be told of them: {error}"), next);
     }
     let off = if backup.enabled { "" } else { "; by themselves none are taken (backup.enabled = false)" };
     let Some(taken) = info.timestamp.filter(|_| info.exists) else {
-        let records: u64 = status.collections.values().map(|collection| collection.records).sum();
+        let records: u64 =
+            status.iter().flat_map(|status| status.collections.values()).map(|collection| collection.records).sum();
         return match records {
-            0 => checkup.ok("backups", format!("none yet, and nothing to back up{off}")),
+            0 => checkup.ok("backups", format!("none yet{off}")),
             _ => checkup.warn(
                 "backups",
                 format!("there is none yet{off}"),
@@ -57,7 +58,8 @@ pub(super) fn look(
     let tried = if info.verified { "tried and found good" } else { "not tried yet" };
     let found = format!("{}, the newest {} old, {tried}{off}", info.count, session::span(age));
     // One is due only when something has changed since.
-    let changed = [status.last_pushed_at, status.oldest_pending_at].into_iter().flatten().max();
+    let changed =
+        status.and_then(|status| [status.last_pushed_at, status.oldest_pending_at].into_iter().flatten().max());
     let is_late = changed.is_some_and(|at| at > taken) && age > signed(backup.interval.saturating_mul(LATE));
     let is_untried =
         !info.verified && !backup.drill_interval.is_zero() && age > signed(backup.drill_interval.saturating_mul(2));
@@ -90,7 +92,7 @@ mod tests {
 
     fn said(info: BackupInfo, more: serde_json::Value) -> Vec<String> {
         let (mut checkup, config) = (Checkup::default(), Config::from_toml("[collections.notes]").unwrap());
-        look(&mut checkup, &Ok(info), &status(more), &config, NOW.parse().unwrap());
+        look(&mut checkup, &Ok(info), Some(&status(more)), &config, NOW.parse().unwrap());
         checkup.checks.iter().map(|one| format!("{} {}", one.state.name(), one.found)).collect()
     }
 
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_went_wrong_is_told_with_what_there_is() {
-        assert_eq!(said(BackupInfo::default(), serde_json::json!({})), ["ok none yet, and nothing to back up"]);
+        assert_eq!(said(BackupInfo::default(), serde_json::json!({})), ["ok none yet"]);
         let records = serde_json::json!({ "collections": { "notes": {
             "records": 1, "pending": 0, "pending_bytes": 0, "parked": 0, "conflicts": 0 } } });
         assert_eq!(said(BackupInfo::default(), records), ["warning there is none yet"]);

@@ -4,6 +4,12 @@
 use std::path::Path;
 
 use super::Checkup;
+use super::store::size;
+
+/// Free bytes below which the disk is as good as full.
+const FREE_LEAST: u64 = 50 * 1024 * 1024;
+/// Free bytes below which it soon will be.
+const FREE_LOW: u64 = 1024 * 1024 * 1024;
 
 /// Files whose text lets programs speak for the user.
 #[cfg(unix)]
@@ -41,4 +47,44 @@ pub(super) fn look(folder: &Path) -> Checkup {
     let mut checkup = Checkup::default();
     checkup.ok("permissions", folder.display());
     checkup
+}
+
+/// How much room the folder's disk has, where no store can tell.
+pub(super) fn disk(checkup: &mut Checkup, folder: &Path) {
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    match fs4::available_space(there) {
+        Ok(free) => room(checkup, free, ""),
+        Err(error) => {
+            checkup.warn("disk space", format!("it cannot be asked for ({error})"), "look whether the disk is there");
+        }
+    }
+}
+
+/// Whether that is enough.
+pub(super) fn room(checkup: &mut Checkup, free: u64, taken: &str) {
+    let found = format!("{} free{taken}", size(free));
+    match free {
+        free if free < FREE_LEAST => checkup.fail("disk space", found, "free some space: writes will fail"),
+        free if free < FREE_LOW => checkup.warn("disk space", found, "free some space soon"),
+        _ => checkup.ok("disk space", found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn a_disk_without_room_is_a_failure_before_it_is_full() {
+        for (free, state) in [(FREE_LEAST - 1, State::Failure), (FREE_LOW - 1, State::Warning), (FREE_LOW, State::Ok)] {
+            let mut checkup = Checkup::default();
+            room(&mut checkup, free, "");
+            assert_eq!(checkup.checks[0].state, state);
+        }
+        let mut checkup = Checkup::default();
+        let folder = tempfile::tempdir().unwrap();
+        disk(&mut checkup, &folder.path().join("not/there/yet"));
+        assert!(checkup.checks[0].found.ends_with(" free"), "{checkup:?}");
+    }
 }

@@ -18,6 +18,7 @@ mod store;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::handle::Backups;
 pub(crate) use server::Known;
 pub(crate) use store::Store;
 pub use store::cause;
@@ -109,9 +110,15 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Looks at what can be looked at without the store: its folder, and the server.
+/// Looks at what can be looked at without the store: its folder, its backups, and the server.
 pub async fn without_store(config: &Config) -> Checkup {
     let mut checkup = folder::look(&config.storage.data_dir);
+    folder::disk(&mut checkup, &config.storage.data_dir);
+    // Where the way to the server cannot be set up, that is told with the server.
+    if let Ok(all) = Backups::of(config) {
+        let info = all.info().await.map_err(|error| error.to_string());
+        backups::look(&mut checkup, &info, None, config, jiff::Timestamp::now());
+    }
     let token = config.remote.access_token.clone();
     checkup.append(server::look(config, token, Known::default()).await);
     checkup

@@ -7,16 +7,12 @@ use tidelock_actors::limits::DOCTOR_STORE;
 use tidelock_actors::model::Fault;
 
 use super::server::Known;
-use super::{Checkup, backups};
+use super::{Checkup, backups, folder};
 use crate::adapters::archive::BackupInfo;
 use crate::adapters::sqlite::{Fullness, QueuedOperation, Stats, Verified};
 use crate::config::Config;
 use crate::status::Status;
 
-/// Free bytes below which the disk is as good as full.
-const FREE_LEAST: u64 = 50 * 1024 * 1024;
-/// Free bytes below which it soon will be.
-const FREE_LOW: u64 = 1024 * 1024 * 1024;
 /// Different causes of parked operations that are told.
 const CAUSES: usize = 5;
 
@@ -55,7 +51,8 @@ impl Store {
         }
         match &self.stats {
             Ok(stats) => {
-                disk(&mut checkup, stats);
+                let taken = format!(", the store takes {}", size(stats.bytes));
+                folder::room(&mut checkup, stats.free_bytes, &taken);
                 quota(&mut checkup, stats);
             }
             Err(words) => checkup.fail("disk space", words, copy),
@@ -71,7 +68,7 @@ impl Store {
                 }
             }
         }
-        backups::look(&mut checkup, &self.backups, &self.status, config, Timestamp::now());
+        backups::look(&mut checkup, &self.backups, Some(&self.status), config, Timestamp::now());
         self.logger(&mut checkup, config);
         checkup
     }
@@ -115,15 +112,6 @@ impl Store {
             }
             None => checkup.ok("logger", found),
         }
-    }
-}
-
-fn disk(checkup: &mut Checkup, stats: &Stats) {
-    let found = format!("{} free, the store takes {}", size(stats.free_bytes), size(stats.bytes));
-    match stats.free_bytes {
-        free if free < FREE_LEAST => checkup.fail("disk space", found, "free some space: writes will fail"),
-        free if free < FREE_LOW => checkup.warn("disk space", found, "free some space soon"),
-        _ => checkup.ok("disk space", found),
     }
 }
 
@@ -177,7 +165,7 @@ pub fn cause(fault: &Fault) -> String {
 }
 
 /// A size for people: `1.5 MiB`.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 1_024.0 && unit + 1 < UNITS.len() {
