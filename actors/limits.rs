@@ -142,3 +142,13 @@ pub const LOG_BOOK_RETRY: Duration = Duration::from_secs(60);
 pub const LOG_BOOK_QUESTIONS: usize = 64;
 /// Entries that the log book keeps at most, whatever is configured.
 pub const LOG_HISTORY_MAX: usize = 10_000;
+/// How long the doctor waits for one answer of the server, where `remote.timeout` is not shorter.
+pub const DOCTOR_STEP: Duration = Duration::from_secs(10);
+/// How long it looks at the server in all.
+pub const DOCTOR_SERVER: Duration = Duration::from_secs(60);
+/// How long it reads the store; a large one takes longer to read as a whole.
+pub const DOCTOR_STORE: Duration = Duration::from_secs(60);
+/// Parked operations whose causes it tells, and operations and conflicts that a bundle names.
+pub const DOCTOR_ROWS: usize = 100;
+/// Bytes of one part of a bundle.
+pub const BUNDLE_PART_BYTES: usize = 2 * 1024 * 1024;

@@ -34,6 +34,7 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(at("/audit").route(post().to(audit)))
         .service(at("/probe").route(post().to(probe)))
         .service(at("/inspect").route(post().to(inspect)))
+        .service(at("/doctor").route(get().to(doctor)))
         .service(at("/collections/{collection}/records").route(get().to(list)).route(post().to(bulk_save)))
         .service(
             at("/collections/{collection}/records/{key}")
@@ -123,6 +124,11 @@ async fn probe(tidelock: Data<Tidelock>) -> Answer {
 
 async fn inspect(tidelock: Data<Tidelock>) -> Answer {
     json(&in_time(tidelock.inspect()).await?)
+}
+
+/// Every look that it takes is bounded.
+async fn doctor(tidelock: Data<Tidelock>) -> Answer {
+    json(&tidelock.doctor().await)
 }
 
 async fn list(tidelock: Data<Tidelock>, path: Path<String>, query: web::Query<Vec<(String, String)>>) -> Answer {

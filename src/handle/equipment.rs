@@ -88,6 +88,11 @@ pub(super) fn sender(reads: &SqliteReads) -> Result<Sender, Error> {
     Ok(Sender { client: identity.client_id, epoch: identity.epoch, server_epoch, checkpoints })
 }
 
+/// The way to the server with this access token, if one is configured.
+pub(crate) fn way_to(config: &Config, rules: &[CollectionRules], token: Option<SecretString>) -> Option<PlainOptions> {
+    way(config, rules, Arc::new(RwLock::new(token)))
+}
+
 /// The way to the server, if one is configured.
 fn way(config: &Config, rules: &[CollectionRules], token: Token) -> Option<PlainOptions> {
     let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return None };

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backups;
+mod checkup;
 #[cfg(test)]
 mod damage;
 mod equipment;
@@ -49,6 +50,7 @@ use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
 pub use backups::{BackupTrial, Backups, Exported, RestoreReport, RestoreRequest, RestoredCopy};
+pub(crate) use equipment::way_to;
 use equipment::{archive_options, bucket, everywhere, log_sink, remote, sender};
 pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;

@@ -3,7 +3,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use super::cut::cut;
 use super::gathering::{Gathering, News};
 use super::redact::Redactor;
 use crate::config::Level;
+use crate::locks::{locked, locked_to_read, locked_to_write};
 
 /// The programs that carry requests. What they say while entries are shipped would be about the logger.
 const CARRIERS: [&str; 5] = ["hyper", "hyper_util", "h2", "reqwest", "rustls"];
@@ -54,10 +55,6 @@ pub(super) struct Said<'a> {
     pub message: String,
     pub fields: Map<String, Value>,
     pub spans: Vec<SpanContext>,
-}
-
-fn locked(gathering: &Mutex<Gathering>) -> MutexGuard<'_, Gathering> {
-    gathering.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The rank below which everything is wanted.
@@ -113,16 +110,16 @@ impl Intake {
 
     /// Takes out other secrets from now on.
     pub fn set_redactor(&self, redactor: Redactor) {
-        *self.redactor.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(redactor);
+        *locked_to_write(&self.redactor) = Arc::new(redactor);
     }
 
     pub fn redactor(&self) -> Arc<Redactor> {
-        self.redactor.read().unwrap_or_else(PoisonError::into_inner).clone()
+        locked_to_read(&self.redactor).clone()
     }
 
     /// Who is told that there is something.
     pub(super) fn set_waker(&self, waker: Waker) {
-        *self.waker.write().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+        *locked_to_write(&self.waker) = Some(waker);
         // What came before it is told as well.
         self.wake();
     }
@@ -130,7 +127,7 @@ impl Intake {
     /// Nothing more is taken.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
-        *self.waker.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *locked_to_write(&self.waker) = None;
     }
 
     /// Whether something of this level from there is wanted at all.
@@ -209,7 +206,7 @@ impl Intake {
     }
 
     fn wake(&self) {
-        let waker = self.waker.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let waker = locked_to_read(&self.waker).clone();
         if let Some(waker) = waker {
             waker();
         }

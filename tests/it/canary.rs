@@ -322,6 +322,13 @@ async fn h48_no_secret_is_in_anything_that_a_process_says_or_answers() {
             search.add(format!("tidelock {}", [words, json].concat().join(" ")), [done.said, done.complained].concat());
         }
     }
+    let bundled = desk.run(&["doctor", "--bundle", "bundle.json"]);
+    search.add("what a bundle's maker is told", [bundled.said, bundled.complained].concat());
+    let bundle = std::fs::read_to_string(desk.path("bundle.json")).unwrap();
+    assert!(bundle.contains("[redacted]"), "{bundle}");
+    search.add("a bundle for a bug report", bundle);
+    let checkup = client.get(address("doctor")).bearer_auth(&bearer).send().await.unwrap();
+    search.add("/v1/doctor", checkup.text().await.unwrap());
     for words in [&["queue", "list"], &["conflicts", "list"]] {
         let done = desk.run(words);
         search.add_with_documents(format!("tidelock {}", words.join(" ")), [done.said, done.complained].concat());

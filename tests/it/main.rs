@@ -17,6 +17,7 @@ mod command_line_backup;
 mod command_line_process;
 mod command_line_synced;
 mod conflicts;
+mod doctor;
 mod elsewhere;
 mod fleet;
 #[cfg(target_os = "linux")]

@@ -109,6 +109,23 @@ impl Redactor {
         self.map_at(map, 0)
     }
 
+    /// The same, however long and deep it is.
+    pub fn whole(&self, value: Value) -> Value {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+            Value::String(text) => self.text(&text).into_owned().into(),
+            Value::Array(items) => items.into_iter().map(|item| self.whole(item)).collect(),
+            Value::Object(map) => {
+                let field = |(name, value): (String, Value)| {
+                    let is_hidden = self.hides(&name) && matches!(&value, Value::String(_) | Value::Array(_));
+                    let value = if is_hidden { REDACTED.into() } else { self.whole(value) };
+                    (self.text(&name).into_owned(), value)
+                };
+                Value::Object(map.into_iter().map(field).collect())
+            }
+        }
+    }
+
     fn map_at(&self, map: Map<String, Value>, depth: usize) -> Map<String, Value> {
         let fields = map.into_iter().take(LOG_FIELDS);
         fields.map(|(name, value)| (self.short(&name), self.value_at(&name, value, depth))).collect()
