@@ -11,7 +11,7 @@ use crate::backups::{ArchiveError, ArchiveState, PublishError, Reason, Taken};
 use crate::deferred::Deferred;
 use crate::instant::now;
 use crate::limits::ACTOR_MAILBOX;
-use crate::machine::backup_times::{BackupTimes, Input, Task, Times};
+use crate::machine::backup_times::{BackupTimes, Input, Task, Times, Work};
 use crate::metrics;
 use crate::ports::{Archive, Clock, Ports, Publisher};
 use crate::supervisor::{Crash, Stop};
@@ -87,24 +87,24 @@ impl BackupTimer {
 
     fn perform(&mut self, task: Task, context: &mut Context<Self>) {
         match task {
-            Task::Backup | Task::Drill => self.work(task, context),
+            Task::Files(work) => self.work(work, context),
             Task::Publish => self.publish(context),
         }
     }
 
-    fn work(&self, task: Task, context: &mut Context<Self>) {
+    fn work(&self, work: Work, context: &mut Context<Self>) {
         let archive = self.archive.clone();
-        let work = async move {
-            match task {
-                Task::Drill => archive.drill().await.map(|()| None),
-                Task::Backup | Task::Publish => take(archive, Reason::Periodic).await,
+        let working = async move {
+            match work {
+                Work::Backup => take(archive, Reason::Periodic).await,
+                Work::Drill => archive.drill().await.map(|()| None),
             }
         };
-        let ended = work.into_actor(self).map(move |ended, timer, context| {
-            timer.note(task, &ended);
-            timer.step(Input::Ended { task, is_done: ended.is_ok() }, context);
+        let ended = working.into_actor(self).map(move |ended, timer, context| {
+            timer.note(work, &ended);
+            timer.step(Input::Ended { work, is_done: ended.is_ok() }, context);
             // A trial is told of as well, however it ended; that nothing had changed is no news.
-            if task == Task::Drill || matches!(ended, Ok(Some(_))) {
+            if work == Work::Drill || matches!(ended, Ok(Some(_))) {
                 timer.step(Input::News, context);
             }
         });
@@ -118,20 +118,20 @@ impl BackupTimer {
             timer.note_published(&ended);
             // Where there is nobody to tell, that is tried again with the next news.
             let is_done = !matches!(ended, Err(PublishError::Failed(_)));
-            timer.step(Input::Ended { task: Task::Publish, is_done }, context);
+            timer.step(Input::Told { is_done }, context);
         });
         context.spawn(ended);
     }
 
-    fn note(&self, task: Task, ended: &Result<Option<Taken>, ArchiveError>) {
+    fn note(&self, work: Work, ended: &Result<Option<Taken>, ArchiveError>) {
         if let Err(error) = ended {
-            tracing::warn!(%error, ?task, "a backup failed; it is tried again");
+            tracing::warn!(%error, task = ?work, "a backup failed; it is tried again");
         }
         self.show(|status| {
             let said = ended.as_ref().err().map(ToString::to_string);
-            match task {
-                Task::Drill => status.drill_error = said,
-                Task::Backup | Task::Publish => status.last_error = said,
+            match work {
+                Work::Backup => status.last_error = said,
+                Work::Drill => status.drill_error = said,
             }
             let taken = ended.as_ref().ok().and_then(Option::as_ref);
             status.taken_ms = taken.map(|taken| taken.taken_ms).or(status.taken_ms);
@@ -214,7 +214,7 @@ impl Handler<TakeBackup> for BackupTimer {
         let given: Self::Result = answer.clone();
         let work = take(archive, reason);
         let ended = work.into_actor(self).map(move |ended, timer, context| {
-            timer.note(Task::Backup, &ended);
+            timer.note(Work::Backup, &ended);
             timer.step(Input::News, context);
             let nothing = || ArchiveError::Failed("the archive took no backup".to_owned());
             answer.give(ended.and_then(|taken| taken.ok_or_else(nothing)));

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Fault;
 use crate::ports::StoreError;
 
 /// Why a backup was taken.
@@ -91,4 +92,16 @@ pub enum PublishError {
     /// It was tried and did not succeed.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<Fault> for PublishError {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault.to_string())
+    }
+}
+
+impl From<ArchiveError> for PublishError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }

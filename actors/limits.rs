@@ -134,7 +134,21 @@ pub const LOG_BATCH_BYTES: usize = 256 * 1024;
 pub const LOG_SHIP_PAUSE: Duration = Duration::from_secs(2);
 /// How long shipping rests where the server has no such table, or does not let this user write to it.
 pub const LOG_REFUSED_RETRY: Duration = Duration::from_secs(10 * 60);
+/// How long the log book waits for somebody else who has its file locked.
+pub const LOG_BOOK_BUSY: Duration = Duration::from_secs(5);
+/// The least time from a failure of the log book's file until it is opened again; it goes on in memory meanwhile.
+pub const LOG_BOOK_RETRY: Duration = Duration::from_secs(60);
 /// Questions that wait for the log book; more are refused.
 pub const LOG_BOOK_QUESTIONS: usize = 64;
 /// Entries that the log book keeps at most, whatever is configured.
 pub const LOG_HISTORY_MAX: usize = 10_000;
+/// How long the doctor waits for one answer of the server, where `remote.timeout` is not shorter.
+pub const DOCTOR_STEP: Duration = Duration::from_secs(10);
+/// How long it looks at the server in all.
+pub const DOCTOR_SERVER: Duration = Duration::from_secs(60);
+/// How long it reads the store; a large one takes longer to read as a whole.
+pub const DOCTOR_STORE: Duration = Duration::from_secs(60);
+/// Parked operations whose causes it tells, and operations and conflicts that a bundle names.
+pub const DOCTOR_ROWS: usize = 100;
+/// Bytes of one part of a bundle.
+pub const BUNDLE_PART_BYTES: usize = 2 * 1024 * 1024;

@@ -12,10 +12,10 @@ use tracing::Instrument;
 use crate::deferred::Deferred;
 use crate::instant::now;
 use crate::limits::{ACTOR_MAILBOX, LOG_BATCH_BYTES, REMOTE_DEADLINE};
-use crate::logs::{BookError, BookState, Kept, Settled, TableName};
+use crate::logs::{BookError, BookState, Drained, Kept, Settled, TableName};
 use crate::machine::shipping::{Effect, Input, Shipping, Times, Verdict, judge};
 use crate::model::{Fault, FaultKind};
-use crate::ports::{Clock, LogBook, LogIntake, LogSink, Ports};
+use crate::ports::{Clock, LogBook, LogPorts, LogSink};
 use crate::supervisor::{Crash, Stop};
 
 /// What stands before the names of everything that the logger says and does. It is never logged by itself.
@@ -62,6 +62,8 @@ pub struct Settings {
 pub struct LoggerStatus {
     /// How the book stands.
     pub book: BookState,
+    /// Why what has gathered could not be written down, until it is.
+    pub unwritten: Option<String>,
     /// Why the last batch did not arrive, until one does.
     pub last_error: Option<String>,
 }
@@ -70,13 +72,11 @@ pub struct LoggerStatus {
 pub struct RemoteLogger {
     shipping: Shipping,
     settings: Settings,
-    intake: Arc<dyn LogIntake>,
-    book: Arc<dyn LogBook>,
-    sink: Arc<dyn LogSink>,
+    ports: LogPorts,
     clock: Arc<dyn Clock>,
     status: watch::Sender<LoggerStatus>,
-    /// What the book did not take: it is counted as shed.
-    unwritten: u64,
+    /// What the book did not take; it is tried again.
+    unwritten: Drained,
     /// Those who wait for the write at work, and for the one after it.
     waiting: [Vec<Deferred<()>>; 2],
     wake_up: Option<SpawnHandle>,
@@ -92,12 +92,16 @@ struct Ended {
 
 impl RemoteLogger {
     /// Goes on where the book stands.
-    pub fn new(settings: Settings, ports: &Ports, status: watch::Sender<LoggerStatus>, seed: u64) -> Self {
+    pub fn new(
+        settings: Settings,
+        ports: LogPorts,
+        clock: Arc<dyn Clock>,
+        status: watch::Sender<LoggerStatus>,
+        seed: u64,
+    ) -> Self {
         let shipping = Shipping::new(settings.times, now(), seed);
-        let (intake, book, sink) = (ports.log_intake.clone(), ports.log_book.clone(), ports.log_sink.clone());
-        let clock = ports.clock.clone();
-        let (unwritten, waiting, wake_up) = (0, Default::default(), None);
-        Self { shipping, settings, intake, book, sink, clock, status, unwritten, waiting, wake_up }
+        let (unwritten, waiting, wake_up) = (Drained::default(), Default::default(), None);
+        Self { shipping, settings, ports, clock, status, unwritten, waiting, wake_up }
     }
 
     fn step(&mut self, input: Input, context: &mut Context<Self>) {
@@ -112,7 +116,7 @@ impl RemoteLogger {
             Effect::Write { all } => self.write(all, context),
             Effect::Ship { rows } => {
                 let ended = self.ship(rows).into_actor(self).map(|ended, logger, context| {
-                    logger.note(ended.state.clone(), Some(ended.fault));
+                    logger.note_batch(&ended);
                     let pending = ended.state.map(|state| state.pending);
                     logger.step(Input::Shipped { verdict: ended.verdict, sent: ended.sent, pending }, context);
                 });
@@ -123,20 +127,17 @@ impl RemoteLogger {
     }
 
     fn write(&mut self, all: bool, context: &mut Context<Self>) {
-        let mut drained = self.intake.drain(all);
-        drained.shed += std::mem::take(&mut self.unwritten);
+        let drained = Arc::new(std::mem::take(&mut self.unwritten).followed_by(self.ports.intake.drain(all)));
         let is_counting = drained.is_counting;
-        let said = (drained.entries.len() as u64).saturating_add(drained.shed).saturating_add_signed(drained.folded);
         let [now_served, later] = &mut self.waiting;
         now_served.append(later);
-        let written = self.book.append(drained, self.settings.history);
+        let written = self.ports.book.append(drained.clone(), self.settings.history);
         let ended = written.into_actor(self).map(move |state, logger, context| {
-            if let Err(error) = &state {
-                logger.unwritten = said;
-                logger.note(None, Some(Some(error.to_string())));
+            logger.note_write(&state);
+            if state.is_err() {
+                logger.unwritten = Arc::unwrap_or_clone(drained);
             }
             let state = state.ok();
-            logger.note(state.clone(), None);
             let waiting = std::mem::take(&mut logger.waiting[0]);
             waiting.iter().for_each(|waiting| waiting.give(()));
             logger.step(Input::Written { pending: state.map(|state| state.pending), is_counting }, context);
@@ -145,7 +146,7 @@ impl RemoteLogger {
     }
 
     fn ship(&self, rows: usize) -> BoxFuture<'static, Ended> {
-        let (book, sink, table) = (self.book.clone(), self.sink.clone(), self.settings.table.clone());
+        let (book, sink, table) = (self.ports.book.clone(), self.ports.sink.clone(), self.settings.table.clone());
         let clock = self.clock.clone();
         let work = async move {
             match shipped(book.as_ref(), sink.as_ref(), table, rows, clock.as_ref()).await {
@@ -160,21 +161,41 @@ impl RemoteLogger {
         Box::pin(work.instrument(tracing::error_span!(target: OWN_TARGET, "ship")))
     }
 
-    /// Publishes what has changed, and says it once on the console when shipping begins to fail.
-    fn note(&self, state: Option<BookState>, error: Option<Option<String>>) {
-        let mut is_new = None;
-        self.status.send_if_modified(|status| {
-            let before = status.clone();
-            status.book = state.unwrap_or_else(|| status.book.clone());
-            if let Some(error) = error {
-                is_new = error.clone().filter(|_| before.last_error.is_none());
-                status.last_error = error;
-            }
-            *status != before
+    /// Says it on the console when writing begins to fail.
+    fn note_write(&self, written: &Result<BookState, BookError>) {
+        let before = self.show(|status| match written {
+            Ok(state) => (status.book, status.unwritten) = (state.clone(), None),
+            Err(error) => status.unwritten = Some(error.to_string()),
         });
-        if let Some(error) = is_new {
+        if let (Err(error), None) = (written, before.unwritten) {
+            tracing::warn!(target: OWN_TARGET, %error, "log entries are not written down; they wait in memory, so many as may, and are tried again");
+        }
+    }
+
+    /// Says it on the console when shipping begins to fail.
+    fn note_batch(&self, ended: &Ended) {
+        let before = self.show(|status| {
+            status.last_error.clone_from(&ended.fault);
+            if let Some(state) = &ended.state {
+                status.book.clone_from(state);
+            }
+        });
+        let Some(error) = ended.fault.as_ref().filter(|_| before.last_error.is_none()) else { return };
+        if ended.verdict == Verdict::GivenUp {
+            tracing::warn!(target: OWN_TARGET, error, "the server refuses a log entry; it is kept here and not sent again");
+        } else {
             tracing::warn!(target: OWN_TARGET, error, "log entries do not reach the server; they are kept and tried again");
         }
+    }
+
+    /// Publishes what has changed, and gives what was published before.
+    fn show(&self, change: impl FnOnce(&mut LoggerStatus)) -> LoggerStatus {
+        let before = self.status.borrow().clone();
+        self.status.send_if_modified(|status| {
+            change(status);
+            *status != before
+        });
+        before
     }
 
     /// One timer, at the machine's deadline.
@@ -241,7 +262,7 @@ impl Handler<Noticed> for RemoteLogger {
     type Result = ();
 
     fn handle(&mut self, _: Noticed, context: &mut Self::Context) {
-        let is_urgent = self.intake.is_urgent();
+        let is_urgent = self.ports.intake.is_urgent();
         self.step(Input::Noticed { is_urgent }, context);
     }
 }
@@ -298,3 +319,6 @@ impl Handler<Crash> for RemoteLogger {
         panic!("asked to crash");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::limits::{LOG_INTAKE_BYTES, LOG_INTAKE_ROWS, LOG_LOCAL_BYTES, LOG_LOCAL_ROWS};
+
 /// How important an entry is; the more important one is the smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +83,31 @@ pub struct Entry {
     pub ships: bool,
 }
 
+impl Entry {
+    /// Roughly what it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let fields = |map: &Map<String, Value>| -> usize {
+            map.iter().map(|(name, value)| name.len() + bytes_of_value(value)).sum()
+        };
+        let spans: usize = self.spans.iter().map(|span| span.name.len() + fields(&span.fields)).sum();
+        let call = self.call.as_ref();
+        let call = call.map_or(0, |call| call.provider.len() + call.action.len() + bytes_of_value(&call.metadata));
+        let texts = self.id.len() + self.target.len() + self.message.len();
+        size_of::<Self>() + texts + fields(&self.fields) + spans + call
+    }
+}
+
+/// Roughly what a value takes in memory.
+pub fn bytes_of_value(value: &Value) -> usize {
+    let inside = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes_of_value).sum(),
+        Value::Object(map) => map.iter().map(|(name, value)| name.len() + bytes_of_value(value)).sum(),
+    };
+    size_of::<Value>() + inside
+}
+
 /// Something that was being done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SpanContext {
@@ -143,6 +170,57 @@ pub struct Drained {
     pub is_counting: bool,
 }
 
+impl Drained {
+    /// This and what came after it, and not more of both than may wait in memory: the oldest go, calls last, and what the
+    /// server was to have is counted.
+    pub fn followed_by(mut self, later: Self) -> Self {
+        if self == Self::default() {
+            return later;
+        }
+        self.entries.extend(later.entries);
+        self.shed = self.shed.saturating_add(later.shed);
+        self.folded = self.folded.saturating_add(later.folded);
+        self.is_counting = later.is_counting;
+        let is_message = |entry: &Entry| entry.ships && entry.call.is_none();
+        let is_call = |entry: &Entry| entry.ships && entry.call.is_some();
+        let local = self.load(|entry| !entry.ships);
+        self.shed_oldest(|entry| !entry.ships, local, LOG_LOCAL_ROWS, LOG_LOCAL_BYTES);
+        let shipped = self.load(|entry| entry.ships);
+        let left = self.shed_oldest(is_message, shipped, LOG_INTAKE_ROWS, LOG_INTAKE_BYTES);
+        self.shed_oldest(is_call, left, LOG_INTAKE_ROWS, LOG_INTAKE_BYTES);
+        self
+    }
+
+    /// Rows and bytes of those.
+    fn load(&self, is_meant: impl Fn(&Entry) -> bool) -> (usize, usize) {
+        let meant = self.entries.iter().filter(|entry| is_meant(entry));
+        meant.fold((0, 0), |(rows, bytes), entry| (rows + 1, bytes + entry.bytes()))
+    }
+
+    /// Takes out the oldest of a kind while there is more than that, and tells how much is left.
+    fn shed_oldest(
+        &mut self,
+        is_kind: impl Fn(&Entry) -> bool,
+        (mut rows, mut bytes): (usize, usize),
+        most_rows: usize,
+        most_bytes: usize,
+    ) -> (usize, usize) {
+        let Self { entries, shed, folded, .. } = self;
+        entries.retain(|entry| {
+            let goes = is_kind(entry) && (rows > most_rows || bytes > most_bytes);
+            if goes {
+                (rows, bytes) = (rows - 1, bytes - entry.bytes());
+            }
+            if goes && entry.ships {
+                *shed = shed.saturating_add(entry.count);
+                *folded = folded.saturating_add(1).saturating_sub_unsigned(entry.count);
+            }
+            !goes
+        });
+        (rows, bytes)
+    }
+}
+
 /// How the book stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BookState {
@@ -181,3 +259,54 @@ pub struct BookError(pub String);
 
 /// Where entries go to on the server.
 pub type TableName = Arc<str>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: usize, ships: bool, count: u64) -> Entry {
+        let (id, message) = (String::new(), number.to_string());
+        let (at, level, call) = (Timestamp::UNIX_EPOCH, Severity::Warn, None);
+        let (target, fields, spans) = (String::new(), Map::new(), Vec::new());
+        Entry { id, at, last_at: at, level, target, message, fields, spans, count, call, ships }
+    }
+
+    fn call(number: usize) -> Entry {
+        let call = ApiCall { provider: "p".into(), action: "a".into(), credits: 1.0, metadata: Value::Null };
+        Entry { call: Some(call), ..entry(number, true, 1) }
+    }
+
+    fn drained(entries: Vec<Entry>) -> Drained {
+        Drained { entries, ..Drained::default() }
+    }
+
+    #[test]
+    fn h48_what_waits_longer_sheds_its_oldest_counts_what_would_have_been_sent_and_keeps_calls() {
+        let folded = Drained { folded: 6, ..drained(vec![entry(0, true, 7), entry(1, false, 1), call(2)]) };
+        let later = (0..LOG_INTAKE_ROWS).map(|number| entry(10 + number, true, 1)).collect();
+        let both = folded.followed_by(Drained { shed: 5, ..drained(later) });
+        // The first, said seven times, and one more went for the call.
+        assert_eq!((both.shed, both.folded, both.entries.len()), (5 + 7 + 1, 0, LOG_INTAKE_ROWS + 1));
+        let messages: Vec<_> = both.entries.iter().take(3).map(|entry| entry.message.as_str()).collect();
+        assert_eq!(messages, ["1", "2", "11"]);
+        let calls = (0..LOG_INTAKE_ROWS).map(call).collect();
+        let both = both.followed_by(drained(calls));
+        assert_eq!((both.shed, both.entries.len()), (13 + LOG_INTAKE_ROWS as u64, LOG_INTAKE_ROWS + 1));
+        assert!(both.entries.iter().skip(1).all(|entry| entry.call.is_some()));
+    }
+
+    #[test]
+    fn what_would_never_be_sent_goes_without_being_counted() {
+        let of = |numbers: std::ops::Range<usize>| drained(numbers.map(|number| entry(number, false, 3)).collect());
+        let both = of(0..10).followed_by(of(10..LOG_LOCAL_ROWS + 10));
+        assert_eq!((both.shed, both.folded, both.entries.len()), (0, 0, LOG_LOCAL_ROWS));
+        assert_eq!(both.entries[0].message, "10");
+    }
+
+    #[test]
+    fn bytes_are_bounded_as_rows_are() {
+        let large = |number| Entry { message: "x".repeat(LOG_INTAKE_BYTES / 2), ..entry(number, true, 1) };
+        let both = drained(vec![large(0)]).followed_by(drained(vec![large(1), large(2)]));
+        assert_eq!((both.shed, both.entries.len()), (2, 1));
+    }
+}

@@ -271,8 +271,8 @@ pub trait LogIntake: Send + Sync {
 /// Where log entries are kept. It is asked in order, and what was asked is done even if nobody waits for the answer.
 pub trait LogBook: Send + Sync {
     /// Writes them down and sheds what is too much; `history` of them stay readable. Without entries it tells how it
-    /// stands.
-    fn append(&self, drained: Drained, history: usize) -> BoxFuture<'static, Result<BookState, BookError>>;
+    /// stands. With an error nothing of it was written, and it is to be tried again.
+    fn append(&self, drained: Arc<Drained>, history: usize) -> BoxFuture<'static, Result<BookState, BookError>>;
     /// Those of the entries that stay readable, the oldest first.
     fn newest(&self, query: LogQuery) -> BoxFuture<'static, Result<Vec<Kept>, BookError>>;
     /// Leases the oldest ones that the server is to have: until they are settled none of them is shed.
@@ -299,6 +299,17 @@ pub trait Resolver: Send + Sync {
     fn resolve(&self, contested: &Contested) -> Outcome;
 }
 
+/// What the logger works with.
+#[derive(Clone)]
+pub struct LogPorts {
+    /// Where log entries gather.
+    pub intake: Arc<dyn LogIntake>,
+    /// Where they are kept.
+    pub book: Arc<dyn LogBook>,
+    /// Where the important ones go.
+    pub sink: Arc<dyn LogSink>,
+}
+
 /// Every dependency of the inside.
 #[derive(Clone)]
 pub struct Ports {
@@ -310,12 +321,8 @@ pub struct Ports {
     pub archive: Arc<dyn Archive>,
     /// What the server is told of them.
     pub publisher: Arc<dyn Publisher>,
-    /// Where log entries gather.
-    pub log_intake: Arc<dyn LogIntake>,
-    /// Where they are kept.
-    pub log_book: Arc<dyn LogBook>,
-    /// Where the important ones go.
-    pub log_sink: Arc<dyn LogSink>,
+    /// What is logged.
+    pub logs: LogPorts,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The host's own conflict resolvers, by collection.

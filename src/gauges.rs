@@ -27,6 +27,7 @@ pub(crate) fn set(status: &Status, parts: &[&'static str]) {
         (metrics::LAST_SYNCED, seconds(status.last_synced_at)),
         (metrics::CAUGHT_UP, seconds(status.server.caught_up_at)),
         (metrics::STALLED, seconds(status.stalled_since)),
+        (metrics::OPEN_TRANSACTIONS, status.server.open_transactions.unwrap_or_default() as f64),
         (metrics::OLDEST_TRANSACTION, seconds(status.server.oldest_open_seen_at)),
         (metrics::CLOCK_OFFSET, status.clock_offset_ms.unwrap_or_default() as f64 / 1_000.0),
         (metrics::TOKEN_EXPIRES, seconds(status.session.expires_at)),
@@ -35,9 +36,6 @@ pub(crate) fn set(status: &Status, parts: &[&'static str]) {
         (metrics::QUOTA_BYTES, status.storage.quota_bytes.unwrap_or_default() as f64),
     ] {
         metric.set(value, &[]);
-    }
-    if let Some(open) = status.server.open_transactions {
-        metrics::OPEN_TRANSACTIONS.set(open as f64, &[]);
     }
     for (name, collection) in &status.collections {
         let name = SharedString::from(name.clone());

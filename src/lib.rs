@@ -8,9 +8,11 @@ pub mod adapters;
 pub mod api;
 pub mod collection;
 pub mod config;
+pub mod doctor;
 pub mod error;
 mod gauges;
 pub mod handle;
+mod locks;
 pub mod logger;
 mod private;
 mod runtime;
@@ -21,6 +23,7 @@ pub mod watch;
 pub use adapters::archive::{BackupInfo, BackupView, Notice, Point};
 pub use collection::Collection;
 pub use config::Config;
+pub use doctor::Checkup;
 pub use error::Error;
 pub use handle::{
     AuditReport, AuditRequest, BackupTrial, Backups, Exported, Extras, Inspection, Repair, RestoreReport,

@@ -148,7 +148,8 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     let Equipment { store, ports, config, rules, usage, reads, ships_logs, seed, .. } = equipment;
     let (report_logs, logger_status) = watch::channel(LoggerStatus::default());
     let logger = supervise(care("logger", ACTOR_MAILBOX, &config, true, seed + 8), |_| {
-        RemoteLogger::new(logger_settings(&config, ships_logs), &ports, report_logs, seed + 9)
+        let settings = logger_settings(&config, ships_logs);
+        RemoteLogger::new(settings, ports.logs.clone(), ports.clock.clone(), report_logs, seed + 9)
     });
     let (counts, watched_counts) = watch::channel(store.counts().clone());
     let (outbox, outbox_turns) = watch::channel(0);
@@ -217,6 +218,14 @@ async fn start(equipment: Equipment, arbiter: &Arbiter) -> Option<Parts> {
     maintain_now_and_then(storage.clone());
     let thread = tokio::runtime::Handle::current();
     Some(Parts { storage, queue, resolver, sync, backup, logger, changes, news, sources, status, thread })
+}
+
+/// Does what needs tokio on the runtime's thread, whatever the executor that waits for it.
+pub(crate) async fn on<T: Send + 'static>(
+    thread: &tokio::runtime::Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Error> {
+    thread.spawn(work).await.map_err(|error| Error::Stopped { cause: error.to_string() })
 }
 
 /// The writer blocks while it commits, so it lives on a thread of its own.

@@ -3,27 +3,27 @@
 
 mod publish;
 mod reasons;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::select_all;
+use futures::stream::{BoxStream, Stream, StreamExt, select_all, unfold};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidelock_actors::backup::BackupStatus;
 use tidelock_actors::logger::LoggerStatus;
-use tidelock_actors::logs::BookState;
 use tidelock_actors::machine::schedule::Reason;
 use tidelock_actors::model::{Counts, Direction};
-use tidelock_actors::ports::{Heard, Remote};
+use tidelock_actors::ports::Remote;
 use tidelock_actors::status::{SyncPhase, SyncStatus};
 use tidelock_actors::supervisor::Health;
 use tokio::sync::watch;
 
 use crate::adapters::sqlite::{Backlog, Usage};
 pub(crate) use publish::publish;
+pub use views::{LoggerView, ServerStatus, Session, SessionState};
 
 /// What tidelock is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,9 +58,10 @@ pub struct Status {
     pub syncing: bool,
     /// Operations that are to be sent.
     pub pending: u64,
-    /// Bytes of the fields that these set; at most some seconds old.
+    /// Bytes of the fields that these set, when it was last looked: a second after a change, and where a look takes long
+    /// so seldom that looking takes a fiftieth of the time (after one of 3 s in 150 s).
     pub pending_bytes: u64,
-    /// When the oldest of them was made; at most some seconds old.
+    /// When the oldest of them was made, as far as it was known at that look.
     pub oldest_pending_at: Option<Timestamp>,
     /// Operations set aside with their cause.
     pub parked: u64,
@@ -109,33 +110,6 @@ pub struct Status {
     pub parts: BTreeMap<String, PartStatus>,
 }
 
-/// The logger.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LoggerView {
-    /// Entries that are still to be sent.
-    pub pending: u64,
-    /// What was said and not kept for want of room.
-    pub shed: u64,
-    /// What was said again and only counted.
-    pub folded: u64,
-    /// Entries that the server did not take.
-    pub refused: u64,
-    /// When the server last took some.
-    pub last_shipped_at: Option<Timestamp>,
-    /// Why they are not sent, or not kept.
-    pub last_error: Option<String>,
-}
-
-impl From<LoggerStatus> for LoggerView {
-    fn from(status: LoggerStatus) -> Self {
-        let BookState { pending, shed, folded, refused, shipped_ms, trouble } = status.book;
-        let last_shipped_at = shipped_ms.and_then(time);
-        let troubles: Vec<String> = [trouble, status.last_error].into_iter().flatten().collect();
-        let last_error = (!troubles.is_empty()).then(|| troubles.join("; "));
-        Self { pending, shed, folded, refused, last_shipped_at, last_error }
-    }
-}
-
 /// Why the next round begins when it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -146,43 +120,6 @@ pub enum NextRound {
     Interval,
     /// The last one was cut, and it is tried again.
     Retry,
-}
-
-/// What is known of the server without asking.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ServerStatus {
-    /// When everything that it had in every collection was last here, as far as the mode can tell: what has changed there
-    /// since may not be here yet.
-    pub caught_up_at: Option<Timestamp>,
-    /// Its writing transactions that were open at the last pull while later ones had ended; only its kit tells.
-    pub open_transactions: Option<u64>,
-    /// The number of the oldest of them.
-    pub oldest_open_transaction: Option<u64>,
-    /// When that one was first seen open: it has been so for at least that long.
-    pub oldest_open_seen_at: Option<Timestamp>,
-}
-
-/// As whom the server is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Session {
-    /// Whether somebody is signed in.
-    pub state: SessionState,
-    /// The user, if the access token says so.
-    pub user: Option<String>,
-    /// When the access token expires, if it says so.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// Whether somebody is signed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionState {
-    /// Requests carry the project's key alone.
-    Anonymous,
-    /// They carry an access token.
-    SignedIn,
-    /// The server does not accept what they carry.
-    NeedsAuth,
 }
 
 /// One collection.
@@ -255,8 +192,7 @@ impl StatusSources {
         let (phase, pending) = (phase(&sync, &parts), total(|collection| collection.pending));
         let phase_reason = reasons::of_phase(phase, &sync, &parts, pending);
         let unanswered_since = heard.unanswered_since_ms.and_then(time);
-        let stalled_reason =
-            sync.stalled_since_ms.map(|_| reasons::of_stall(phase, &phase_reason, &sync, unanswered_since));
+        let stalled_reason = sync.stalled_since_ms.map(|_| reasons::of_stall(&sync, &parts, pending, unanswered_since));
         Status {
             phase,
             phase_reason,
@@ -275,9 +211,9 @@ impl StatusSources {
             next_round_at: sync.next_round_ms.and_then(time),
             next_round_reason: sync.next_round_reason.map(next_round),
             mode: self.remote.mode().to_owned(),
-            server: server(&heard, self.caught_up_at(&collections)),
+            server: ServerStatus::of(&heard, self.caught_up_at(&collections)),
             clock_offset_ms: sync.clock_offset_ms,
-            session: self.session(&sync, heard),
+            session: Session::of(self.remote.as_ref(), &sync, heard),
             last_backup_at: backups.taken_ms.and_then(time),
             backup_error: backups.last_error.or(backups.drill_error),
             backups_published_at: backups.published_ms.and_then(time),
@@ -308,28 +244,19 @@ impl StatusSources {
         times?.into_iter().min()
     }
 
-    fn session(&self, sync: &SyncStatus, heard: Heard) -> Session {
-        let state = match self.remote.is_signed_in() {
-            _ if sync.phase == SyncPhase::NeedsAuth => SessionState::NeedsAuth,
-            true => SessionState::SignedIn,
-            false => SessionState::Anonymous,
-        };
-        Session { state, user: heard.user, expires_at: heard.token_expires_ms.and_then(time) }
+    /// Something for each change of what the status shows; it ends once nothing can change any more.
+    pub fn changes(&self) -> impl Stream<Item = ()> + use<> {
+        let mut changes = vec![of(&self.counts), of(&self.sync), of(&self.backups), of(&self.logger)];
+        changes.extend([of(&self.backlog), of(&self.news), of(&self.usage)]);
+        changes.extend(self.parts.iter().map(|(_, health)| of(health)));
+        select_all(changes)
     }
+}
 
-    /// Waits until something that the status shows has changed; `false` once nothing ever will.
-    pub async fn changed(&mut self) -> bool {
-        let Self { counts, sync, backups, backlog, logger, news, usage, parts, .. } = self;
-        let mut changes = vec![counts.changed().boxed(), sync.changed().boxed(), backups.changed().boxed()];
-        changes.extend([
-            backlog.changed().boxed(),
-            logger.changed().boxed(),
-            news.changed().boxed(),
-            usage.changed().boxed(),
-        ]);
-        changes.extend(parts.iter_mut().map(|(_, health)| health.changed().boxed()));
-        select_all(changes).await.0.is_ok()
-    }
+/// The changes of one source.
+fn of<T: Send + Sync + 'static>(source: &watch::Receiver<T>) -> BoxStream<'static, ()> {
+    let next = |mut source: watch::Receiver<T>| async move { source.changed().await.ok().map(|()| ((), source)) };
+    unfold(source.clone(), next).boxed()
 }
 
 fn collection(name: &str, counts: &Counts, backlog: &Backlog, sync: &SyncStatus) -> CollectionStatus {
@@ -348,16 +275,6 @@ fn collection(name: &str, counts: &Counts, backlog: &Backlog, sync: &SyncStatus)
         last_pushed_at: moved.pushed_ms.and_then(time),
         last_pulled_at: moved.pulled_ms.and_then(time),
         paused,
-    }
-}
-
-fn server(heard: &Heard, caught_up_at: Option<Timestamp>) -> ServerStatus {
-    let oldest = heard.open_transactions.and_then(|open| open.oldest);
-    ServerStatus {
-        caught_up_at,
-        open_transactions: heard.open_transactions.map(|open| open.count),
-        oldest_open_transaction: oldest.map(|(number, _)| number),
-        oldest_open_seen_at: oldest.and_then(|(_, seen_ms)| time(seen_ms)),
     }
 }
 

@@ -27,11 +27,16 @@ pub struct Times {
 pub enum Input {
     /// Time has passed.
     Woken,
-    /// What was to be done is over, well or not.
+    /// What was done to the files is over, well or not.
     Ended {
         /// What it was.
-        task: Task,
+        work: Work,
         /// Whether it ended well.
+        is_done: bool,
+    },
+    /// The server was told, or could not be.
+    Told {
+        /// Whether that need not be tried again.
         is_done: bool,
     },
     /// There is something new to tell the server, or somebody else whose backups they would be.
@@ -45,12 +50,19 @@ pub enum Input {
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
+    /// Something with the files.
+    Files(Work),
+    /// Tell the server which there are.
+    Publish,
+}
+
+/// What is done with the files, one thing at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
     /// Take a backup, if something has changed.
     Backup,
     /// Restore the newest one into a file beside, to see that it can be.
     Drill,
-    /// Tell the server which there are.
-    Publish,
 }
 
 /// One of the chores.
@@ -66,11 +78,9 @@ enum Published {
     /// It knows.
     All,
     /// It is to be told.
-    Due(Chore),
+    Due(Instant),
     /// It is being told.
     Running {
-        /// Failures before this time.
-        failures: u32,
         /// Whether something has changed meanwhile.
         again: bool,
     },
@@ -83,8 +93,10 @@ pub struct BackupTimes {
     backup: Chore,
     drill: Chore,
     /// What is done to the files just now.
-    running: Option<Task>,
+    running: Option<Work>,
     published: Published,
+    /// How often in a row the server could not be told.
+    publish_failures: u32,
     chance: Chance,
 }
 
@@ -93,32 +105,30 @@ impl BackupTimes {
     pub fn new(times: Times, taken_ago: Duration, drilled_ago: Duration, now: Instant, seed: u64) -> Self {
         let due = |interval: Duration, ago: Duration| Chore { due: now + interval.saturating_sub(ago), failures: 0 };
         let (backup, drill) = (due(times.interval, taken_ago), due(times.drill_interval, drilled_ago));
-        let published = Published::Due(Chore { due: now, failures: 0 });
-        Self { times, backup, drill, running: None, published, chance: Chance::from_seed(seed) }
+        let (published, chance) = (Published::Due(now), Chance::from_seed(seed));
+        Self { times, backup, drill, running: None, published, publish_failures: 0, chance }
     }
 
     /// Takes an input and tells what is to be done now.
     pub fn handle(&mut self, input: Input, now: Instant) -> Option<Task> {
         match input {
             Input::Woken => {}
-            Input::Ended { task: Task::Publish, is_done } => self.end_publishing(is_done, now),
-            Input::Ended { task: task @ (Task::Backup | Task::Drill), is_done } => self.end(task, is_done, now),
+            Input::Ended { work, is_done } => self.end(work, is_done, now),
+            Input::Told { is_done } => self.end_publishing(is_done, now),
             Input::News => self.publish(now),
             Input::Configured(times) => self.configure(times, now),
             Input::Restarted => {
                 self.running = None;
-                self.published = Published::Due(Chore { due: now, failures: 0 });
+                self.publish_at_once(now);
             }
         }
         let (due, task) = self.deadline()?;
         if due > now {
             return None;
         }
-        match (task, self.published) {
-            (Task::Publish, Published::Due(Chore { failures, .. })) => {
-                self.published = Published::Running { failures, again: false };
-            }
-            (Task::Backup | Task::Drill | Task::Publish, _) => self.running = Some(task),
+        match task {
+            Task::Files(work) => self.running = Some(work),
+            Task::Publish => self.published = Published::Running { again: false },
         }
         Some(task)
     }
@@ -128,39 +138,41 @@ impl BackupTimes {
         let is_free = self.running.is_none() && self.times.enabled;
         let is_drilled = is_free && !self.times.drill_interval.is_zero();
         let publish = match self.published {
-            Published::Due(chore) if self.times.publish => Some((chore.due, Task::Publish)),
+            Published::Due(due) if self.times.publish => Some((due, Task::Publish)),
             Published::Due(_) | Published::All | Published::Running { .. } => None,
         };
-        let backup = is_free.then_some((self.backup.due, Task::Backup));
-        let drill = is_drilled.then_some((self.drill.due, Task::Drill));
+        let backup = is_free.then_some((self.backup.due, Task::Files(Work::Backup)));
+        let drill = is_drilled.then_some((self.drill.due, Task::Files(Work::Drill)));
         [backup, drill, publish].into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
     /// There is something new to tell.
     fn publish(&mut self, now: Instant) {
-        self.published = match self.published {
-            Published::All | Published::Due(_) => Published::Due(Chore { due: now, failures: 0 }),
-            Published::Running { failures, .. } => Published::Running { failures, again: true },
-        };
+        match &mut self.published {
+            Published::All | Published::Due(_) => self.publish_at_once(now),
+            Published::Running { again } => *again = true,
+        }
+    }
+
+    fn publish_at_once(&mut self, now: Instant) {
+        (self.published, self.publish_failures) = (Published::Due(now), 0);
     }
 
     fn end_publishing(&mut self, is_done: bool, now: Instant) {
-        let Published::Running { failures, again } = self.published else { return };
-        self.published = match (is_done, again) {
-            (true, false) => Published::All,
-            (true, true) => Published::Due(Chore { due: now, failures: 0 }),
-            (false, _) => {
-                let failures = failures + 1;
-                Published::Due(Chore { due: now + self.times.backoff.wait(failures, &mut self.chance), failures })
-            }
+        let Published::Running { again } = self.published else { return };
+        self.publish_failures = if is_done { 0 } else { self.publish_failures + 1 };
+        self.published = match self.publish_failures {
+            0 if again => Published::Due(now),
+            0 => Published::All,
+            failures => Published::Due(now + self.times.backoff.wait(failures, &mut self.chance)),
         };
     }
 
-    fn end(&mut self, task: Task, is_done: bool, now: Instant) {
-        self.running = self.running.filter(|running| *running != task);
-        let (chore, interval) = match task {
-            Task::Drill => (&mut self.drill, self.times.drill_interval),
-            Task::Backup | Task::Publish => (&mut self.backup, self.times.interval),
+    fn end(&mut self, work: Work, is_done: bool, now: Instant) {
+        self.running = self.running.filter(|running| *running != work);
+        let (chore, interval) = match work {
+            Work::Backup => (&mut self.backup, self.times.interval),
+            Work::Drill => (&mut self.drill, self.times.drill_interval),
         };
         chore.failures = if is_done { 0 } else { chore.failures + 1 };
         let wait = match chore.failures {
@@ -185,6 +197,8 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const BACKUP: Task = Task::Files(Work::Backup);
+    const DRILL: Task = Task::Files(Work::Drill);
 
     fn times() -> Times {
         let backoff = Backoff { base: Duration::from_secs(5), cap: 5 * MINUTE };
@@ -200,12 +214,12 @@ mod tests {
         let start = Instant::now();
         let mut machine = machine(10 * MINUTE, start);
         assert_eq!(machine.handle(Input::Woken, start + 4 * MINUTE), None);
-        assert_eq!(machine.deadline(), Some((start + 5 * MINUTE, Task::Backup)));
-        assert_eq!(machine.handle(Input::Woken, start + 5 * MINUTE), Some(Task::Backup));
+        assert_eq!(machine.deadline(), Some((start + 5 * MINUTE, BACKUP)));
+        assert_eq!(machine.handle(Input::Woken, start + 5 * MINUTE), Some(BACKUP));
         assert_eq!(machine.handle(Input::Woken, start + 50 * MINUTE), None, "one at a time");
-        let ended = Input::Ended { task: Task::Backup, is_done: true };
+        let ended = Input::Ended { work: Work::Backup, is_done: true };
         assert_eq!(machine.handle(ended, start + 6 * MINUTE), None);
-        assert_eq!(machine.deadline(), Some((start + 21 * MINUTE, Task::Backup)));
+        assert_eq!(machine.deadline(), Some((start + 21 * MINUTE, BACKUP)));
     }
 
     #[test]
@@ -214,8 +228,8 @@ mod tests {
         let mut machine = machine(60 * MINUTE, start);
         let mut waits = Vec::new();
         for _ in 0..40 {
-            assert_eq!(machine.handle(Input::Woken, now), Some(Task::Backup));
-            machine.handle(Input::Ended { task: Task::Backup, is_done: false }, now);
+            assert_eq!(machine.handle(Input::Woken, now), Some(BACKUP));
+            machine.handle(Input::Ended { work: Work::Backup, is_done: false }, now);
             let (due, _) = machine.deadline().unwrap();
             waits.push(due - now);
             now = due;
@@ -229,16 +243,16 @@ mod tests {
         let start = Instant::now();
         let mut machine = BackupTimes::new(Times { enabled: false, ..times() }, 60 * MINUTE, Duration::ZERO, start, 1);
         assert_eq!((machine.handle(Input::Woken, start + 90 * MINUTE), machine.deadline()), (None, None));
-        assert_eq!(machine.handle(Input::Configured(times()), start), Some(Task::Backup));
+        assert_eq!(machine.handle(Input::Configured(times()), start), Some(BACKUP));
     }
 
     #[test]
     fn a_part_that_was_restarted_has_something_ahead_again() {
         let start = Instant::now();
         let mut machine = machine(60 * MINUTE, start);
-        assert_eq!(machine.handle(Input::Woken, start), Some(Task::Backup));
+        assert_eq!(machine.handle(Input::Woken, start), Some(BACKUP));
         assert_eq!(machine.deadline(), None);
-        assert_eq!(machine.handle(Input::Restarted, start), Some(Task::Backup));
+        assert_eq!(machine.handle(Input::Restarted, start), Some(BACKUP));
     }
 
     #[test]
@@ -247,18 +261,19 @@ mod tests {
         let day = 24 * 60 * MINUTE;
         let times = Times { interval: 10 * day, ..times() };
         let mut machine = BackupTimes::new(times, Duration::ZERO, Duration::ZERO, start, 1);
-        assert_eq!(machine.handle(Input::Woken, start + day), Some(Task::Drill));
-        machine.handle(Input::Ended { task: Task::Drill, is_done: true }, start + day);
-        assert_eq!(machine.deadline(), Some((start + 2 * day, Task::Drill)));
+        assert_eq!(machine.handle(Input::Woken, start + day), Some(DRILL));
+        machine.handle(Input::Ended { work: Work::Drill, is_done: true }, start + day);
+        assert_eq!(machine.deadline(), Some((start + 2 * day, DRILL)));
         machine.handle(Input::Configured(Times { drill_interval: Duration::ZERO, ..times }), start + day);
-        assert_eq!(machine.deadline().map(|(_, task)| task), Some(Task::Backup));
+        assert_eq!(machine.deadline().map(|(_, task)| task), Some(BACKUP));
     }
+
     fn publishing(start: Instant) -> BackupTimes {
         BackupTimes::new(Times { publish: true, ..times() }, Duration::ZERO, Duration::ZERO, start, 1)
     }
 
     fn told(is_done: bool) -> Input {
-        Input::Ended { task: Task::Publish, is_done }
+        Input::Told { is_done }
     }
 
     #[test]
@@ -269,8 +284,8 @@ mod tests {
         assert_eq!(machine.handle(told(true), start), None);
         assert_eq!(machine.handle(Input::News, start + MINUTE), Some(Task::Publish));
         assert_eq!(machine.handle(told(true), start + MINUTE), None);
-        assert_eq!(machine.handle(Input::Woken, start + 15 * MINUTE), Some(Task::Backup));
-        let ended = Input::Ended { task: Task::Backup, is_done: true };
+        assert_eq!(machine.handle(Input::Woken, start + 15 * MINUTE), Some(BACKUP));
+        let ended = Input::Ended { work: Work::Backup, is_done: true };
         assert_eq!(machine.handle(ended, start + 16 * MINUTE), None, "nothing had changed");
         assert_eq!(machine.handle(Input::News, start + 16 * MINUTE), Some(Task::Publish));
     }
@@ -280,13 +295,13 @@ mod tests {
         let start = Instant::now();
         let mut machine = publishing(start);
         assert_eq!(machine.handle(Input::Woken, start), Some(Task::Publish));
-        assert_eq!(machine.handle(Input::Woken, start + 15 * MINUTE), Some(Task::Backup));
-        let ended = Input::Ended { task: Task::Backup, is_done: true };
+        assert_eq!(machine.handle(Input::Woken, start + 15 * MINUTE), Some(BACKUP));
+        let ended = Input::Ended { work: Work::Backup, is_done: true };
         machine.handle(ended, start + 16 * MINUTE);
         assert_eq!(machine.handle(Input::News, start + 16 * MINUTE), None, "it is still being told");
         assert_eq!(machine.handle(told(true), start + 17 * MINUTE), Some(Task::Publish));
         assert_eq!(machine.handle(told(true), start + 18 * MINUTE), None);
-        assert_eq!(machine.deadline(), Some((start + 31 * MINUTE, Task::Backup)));
+        assert_eq!(machine.deadline(), Some((start + 31 * MINUTE, BACKUP)));
     }
 
     #[test]

@@ -260,6 +260,8 @@ impl Shipping {
     fn written(&mut self, pending: Option<u64>, is_counting: bool, now: Instant) {
         let again = self.writing == Writing::Running { again: true };
         self.writing = match (again, self.is_stopping) {
+            // What the book did not take is kept, and tried again.
+            (_, false) if pending.is_none() => Writing::Due(now + LOG_WRITE_PAUSE),
             (true, true) => Writing::Due(now),
             (true, false) => Writing::Due(now + LOG_WRITE_LEAST),
             (false, false) if is_counting => Writing::Due(now + LOG_FOLD_WINDOW),

@@ -88,7 +88,7 @@ metrics! {
     STALLED, "tidelock_stalled_since_timestamp_seconds", Kind::Gauge, Seconds, [],
         "Since when nothing has moved although something should; 0 where it moves.";
     OPEN_TRANSACTIONS, "tidelock_server_open_transactions", Kind::Gauge, Count, [],
-        "Writing transactions that were open on the server when it was last read, with its kit.";
+        "Writing transactions that were open on the server when it was last read; 0 without its kit, which alone can tell.";
     OLDEST_TRANSACTION, "tidelock_server_oldest_transaction_seen_timestamp_seconds", Kind::Gauge, Seconds, [],
         "When the oldest of them was first seen open; 0 where there is none.";
     CLOCK_OFFSET, "tidelock_clock_offset_seconds", Kind::Gauge, Seconds, [],

@@ -24,8 +24,8 @@ use crate::adapters::sqlite::{
 use crate::config::Level;
 use crate::status::Status;
 use crate::{
-    AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Exported, Inspection, Notice, Point, RestoreReport,
-    RestoreRequest, RestoredCopy, RollbackReport, RollbackRequest, SyncReport, SyncRequest,
+    AuditReport, AuditRequest, BackupInfo, BackupTrial, BackupView, Checkup, Exported, Inspection, Notice, Point,
+    RestoreReport, RestoreRequest, RestoredCopy, RollbackReport, RollbackRequest, SyncReport, SyncRequest,
 };
 
 /// How long the process may take to accept a connection.
@@ -78,6 +78,21 @@ impl Client {
     /// As of the handle.
     pub async fn inspect(&self) -> Result<Inspection, Problem> {
         self.send(Method::POST, &["inspect"], &()).await
+    }
+
+    /// As of the handle; it may take up to two minutes.
+    pub async fn doctor(&self) -> Result<Checkup, Problem> {
+        self.get_from(&["doctor"], &[]).await
+    }
+
+    /// What is measured in the process, in Prometheus' text form.
+    pub async fn metrics(&self) -> Result<String, Problem> {
+        let Some(request) = self.request(Method::GET, &["metrics"]) else { return Err(no_address()) };
+        let response = request.send().await.map_err(|error| lost(&error))?;
+        if !response.status().is_success() {
+            return answer(Ok(response)).await;
+        }
+        response.text().await.map_err(|error| lost(&error))
     }
 
     /// As of the handle.

@@ -24,6 +24,7 @@ pub(super) fn addresses() -> Vec<Address> {
         post("/audit", sync::audit, "compares what is here with the server, and repairs it if that is wanted"),
         post("/probe", sync::probe, "one small request to the server"),
         post("/inspect", sync::inspect, "asks the server whether tables and clock fit"),
+        get("/doctor", sync::doctor, "everything that is needed, each with its state and the next step"),
         get("/collections/{collection}/records", records::list, "records by filter and order, page by page"),
         post("/collections/{collection}/records", records::bulk_save, "saves several records in one transaction"),
         post("/collections/{collection}/read", records::read_several, "several records by their keys"),

@@ -1,4 +1,4 @@
-//! The status, and rounds with the server, over the API.
+//! The status, rounds with the server, and whether everything is in place, over the API.
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
@@ -9,6 +9,7 @@ use super::bodies::Noted;
 use super::exporter::{CONTENT_TYPE, Exporter};
 use super::problem::Problem;
 use super::routes::in_time;
+use crate::doctor::Checkup;
 use crate::status::Status;
 use crate::{AuditReport, AuditRequest, Inspection, SyncReport, SyncRequest, Tidelock};
 
@@ -49,4 +50,9 @@ pub(super) async fn probe(tidelock: Data<Tidelock>) -> Answer<Noted> {
 
 pub(super) async fn inspect(tidelock: Data<Tidelock>) -> Answer<Inspection> {
     Ok(Json(in_time(tidelock.inspect()).await?))
+}
+
+/// Every look that it takes is bounded.
+pub(super) async fn doctor(tidelock: Data<Tidelock>) -> Answer<Checkup> {
+    Ok(Json(tidelock.doctor().await))
 }

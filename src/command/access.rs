@@ -11,7 +11,7 @@ use tidelock::api::{Client, Endpoint};
 use tidelock::logs::{Kept, LogQuery};
 use tidelock::model::Compacted;
 use tidelock::{
-    AuditReport, AuditRequest, BackupView, Choice, Config, Document, Error, Extras, Inspection, Phase, Repair,
+    AuditReport, AuditRequest, BackupView, Checkup, Choice, Config, Document, Error, Extras, Phase, Repair,
     RestoreReport, RestoreRequest, RollbackReport, RollbackRequest, Status, SyncReport, SyncRequest, Tidelock,
 };
 
@@ -35,8 +35,8 @@ pub enum Access {
 /// The store, opened by this command alone.
 pub struct Own {
     tidelock: Tidelock,
-    /// Whether the configuration wants rounds to start by themselves; a command's own never do.
-    auto: bool,
+    /// The configuration as it was read; a command starts no rounds and takes no backups by itself.
+    config: Config,
 }
 
 /// Asks whoever owns the store.
@@ -66,7 +66,7 @@ impl Access {
             own.backup.enabled = false;
             // What is logged meanwhile is sent by whoever is here for longer.
             match Tidelock::open_with(own, Extras { holds_logs: true, ..Extras::default() }) {
-                Ok(tidelock) => return Ok(Self::Own(Box::new(Own { tidelock, auto: config.sync.auto }))),
+                Ok(tidelock) => return Ok(Self::Own(Box::new(Own { tidelock, config: config.clone() }))),
                 Err(Error::Open(OpenError::Owned { .. })) if Instant::now() < deadline => {
                     tokio::time::sleep(PAUSE).await
                 }
@@ -115,8 +115,18 @@ impl Access {
         ask!(self, audit(request))
     }
 
-    pub async fn inspect(&self) -> Result<Inspection, Failure> {
-        ask!(self, inspect())
+    pub async fn doctor(&self) -> Result<Checkup, Failure> {
+        match self {
+            Self::Own(own) => Ok(own.tidelock.doctor_under(own.config.clone()).await),
+            Self::Process(client) => Ok(client.doctor().await?),
+        }
+    }
+
+    pub async fn backups(&self) -> Result<Vec<BackupView>, Failure> {
+        match self {
+            Self::Own(own) => Ok(own.tidelock.backups().list().await?),
+            Self::Process(client) => Ok(client.backups().await?),
+        }
     }
 
     pub async fn get(&self, collection: &str, key: &str) -> Result<Option<Document>, Failure> {
@@ -243,7 +253,7 @@ impl Own {
     fn status(&self) -> Status {
         let mut status = self.tidelock.status();
         if matches!(status.phase, Phase::Paused | Phase::Idle) {
-            let is_paused = !self.auto || !self.tidelock.config().sync.enabled;
+            let is_paused = !self.config.sync.auto || !self.config.sync.enabled;
             status.phase = if is_paused { Phase::Paused } else { Phase::Idle };
         }
         status

@@ -6,11 +6,13 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 mod backup;
+mod doctor;
 mod history;
 mod logs;
 mod storage;
 
 pub use backup::{Backup, BackupPoint, Mode};
+pub use doctor::Doctor;
 pub use history::{Diff, Rollback};
 pub use logs::Logs;
 pub use storage::{Compact, Stats};
@@ -112,8 +114,8 @@ pub enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(Configuration),
-    /// Check everything that tidelock needs, and say what to do about it
-    Doctor,
+    /// Check everything that tidelock needs, and say what to do about it; nothing is changed by it
+    Doctor(Doctor),
     /// Print the local API as an OpenAPI document
     Openapi,
     /// Print a shell's completion script

@@ -11,7 +11,7 @@ use tidelock::{
 use super::access::{Access, process_on};
 use super::arguments::{Backup, BackupPoint, Mode};
 use super::failure::{FAILED, Failure, IN_PART};
-use super::output::{Output, pairs, size, table, waiting_for};
+use super::output::{Output, pairs, size, table, waiting_for, yes_or_no};
 use super::overview::name_of;
 
 /// Performs a backup command.
@@ -147,8 +147,8 @@ async fn verify(shelf: &Shelf, backup: Option<&str>, output: Output) -> Result<(
 fn list_words(views: &[BackupView]) -> String {
     let rows = views.iter().map(|view| {
         let BackupView { id, kind, reason, timestamp, bytes, records, verified, .. } = view;
-        let verified = if *verified { "yes" } else { "no" }.to_owned();
-        [id.clone(), name_of(kind), name_of(reason), timestamp.to_string(), size(*bytes), records.to_string(), verified]
+        let (taken_at, verified) = (timestamp.to_string(), yes_or_no(*verified));
+        [id.clone(), name_of(kind), name_of(reason), taken_at, size(*bytes), records.to_string(), verified]
     });
     table(["id", "kind", "reason", "taken at", "size", "records", "verified"], rows.collect())
 }
@@ -156,7 +156,7 @@ fn list_words(views: &[BackupView]) -> String {
 fn notice_words(notices: &[Notice]) -> String {
     let rows = notices.iter().map(|notice| {
         let Notice { device, id, timestamp, bytes, records, verified_at, object, path, .. } = notice;
-        let verified = if verified_at.is_some() { "yes" } else { "no" }.to_owned();
+        let verified = yes_or_no(verified_at.is_some());
         let place = object.as_ref().map_or_else(|| path.clone(), |_| format!("{path}, and Supabase Storage"));
         [device.clone(), id.clone(), timestamp.to_string(), size(*bytes), records.to_string(), verified, place]
     });
@@ -164,13 +164,13 @@ fn notice_words(notices: &[Notice]) -> String {
 }
 
 fn info_words(info: &BackupInfo) -> String {
-    let mut lines = vec![("exists", if info.exists { "yes" } else { "no" }.to_owned())];
+    let mut lines = vec![("exists", yes_or_no(info.exists))];
     lines.extend(info.id.iter().map(|id| ("id", id.clone())));
     lines.extend(info.path.iter().map(|path| ("path", path.display().to_string())));
     lines.extend(info.timestamp.iter().map(|at| ("taken at", at.to_string())));
     lines.extend(info.age_seconds.iter().map(|age| ("age", format!("{age} s"))));
     lines.extend(info.bytes.iter().map(|bytes| ("size", size(*bytes))));
-    lines.push(("verified", if info.verified { "yes" } else { "no" }.to_owned()));
+    lines.push(("verified", yes_or_no(info.verified)));
     lines.push(("backups", format!("{}, {} together", info.count, size(info.total_bytes))));
     lines.extend(info.damaged.iter().map(|path| ("damaged", path.display().to_string())));
     pairs(&lines)

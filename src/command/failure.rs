@@ -13,8 +13,6 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Done in part: something failed, was parked or is in conflict.
 pub const IN_PART: u8 = 3;
-/// The credentials are not accepted.
-pub const UNAUTHORIZED: u8 = 4;
 
 /// The end of a command that did not do all it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

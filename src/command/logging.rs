@@ -57,23 +57,7 @@ impl Write for Console {
 
 /// tidelock's own messages from this level on, of others only what is wrong, unless everything is wanted.
 fn targets(level: Level, verbose: u8) -> Targets {
-    let levels = [
-        LevelFilter::OFF,
-        LevelFilter::ERROR,
-        LevelFilter::WARN,
-        LevelFilter::INFO,
-        LevelFilter::DEBUG,
-        LevelFilter::TRACE,
-    ];
-    let configured = match level {
-        Level::Off => 0,
-        Level::Error => 1,
-        Level::Warn => 2,
-        Level::Info => 3,
-        Level::Debug => 4,
-        Level::Trace => 5,
-    };
-    let wanted = levels[(configured + usize::from(verbose)).min(levels.len() - 1)];
+    let wanted = LevelFilter::from(level.louder(verbose));
     let others = if wanted == LevelFilter::TRACE { wanted } else { wanted.min(LevelFilter::WARN) };
     Targets::new().with_default(others).with_target("tidelock", wanted).with_target("tidelock_actors", wanted)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tidelock::logs::{Kept, LogQuery, Severity};
+use tidelock::logs::{Kept, LogQuery};
 
 use super::access::Access;
 use super::arguments;
@@ -19,11 +19,11 @@ pub async fn logs(access: &Access, arguments: &arguments::Logs, output: Output) 
         let Some(process) = access.process() else {
             return Err(Failure::new(USAGE, "no process runs on this data folder; set log.level in the configuration"));
         };
-        let set = process.set_log_level(level.into()).await?;
+        let set = process.set_log_level(level).await?;
         return output.print(&set, |set| format!("messages are kept and said from level {} on", set.level.name()));
     }
     let since = arguments.since;
-    let mut query = LogQuery { level: arguments.level.map(Severity::from), since, after: None, limit: arguments.limit };
+    let mut query = LogQuery { level: arguments.level, since, after: None, limit: arguments.limit };
     let mut entries = access.logs(query.clone()).await?;
     if !arguments.follow {
         return output.print(&entries, |entries| entries.iter().map(words).collect::<Vec<_>>().join("\n"));

@@ -4,6 +4,7 @@ mod access;
 mod arguments;
 mod audit;
 mod backup;
+mod bundle;
 mod checks;
 mod conditions;
 mod configuration;
@@ -87,7 +88,7 @@ async fn perform(global: &Global, command: &Command) -> Result<(), Failure> {
     match command {
         Command::Config(command) => configuration::perform(command, &options, output),
         Command::Remote(command) => remote::perform(command, &Config::load(&options)?, output).await,
-        Command::Doctor => doctor::doctor(&options, output).await,
+        Command::Doctor(arguments) => doctor::doctor(&options, arguments, output).await,
         Command::Verify(Verify { repair: true }) => repair::repair(Config::load(&options)?, output).await,
         Command::Backup(command) => backup::perform(command, &Config::load(&options)?, output).await,
         Command::Openapi => output::line(&format!("{:#}", tidelock::api::document())),
@@ -133,7 +134,7 @@ async fn with_store(access: &Access, config: &Config, command: &Command, output:
         | Command::Backup(_)
         | Command::Remote(_)
         | Command::Config(_)
-        | Command::Doctor
+        | Command::Doctor(_)
         | Command::Openapi
         | Command::Completions { .. } => Err(Failure::new(FAILED, "this command needs no store")),
     }

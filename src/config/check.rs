@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::layers::{self, Table};
-use super::problem::{bad_value, unknown};
+use super::problem::{bad_value, is_like, unknown};
 use super::schema::{self, Key};
 use super::size::Size;
 use super::{Config, collections};
 use crate::adapters::archive;
+use crate::logger::Redactor;
 use tidelock_actors::limits::LOG_HISTORY_MAX;
 
 /// Looks at one layer by itself: every key must be known and every value must fit its key.
@@ -20,7 +21,7 @@ pub(super) fn check_layer(layer: &Table) -> Vec<String> {
         let known = schema::sections();
         let place = value.origin().unwrap_or(layers::BUILT_IN_PLACE);
         let ValueKind::Table(keys) = &value.kind else {
-            problems.push(unknown(place, section, &shown(section, value), "the file", known));
+            problems.push(unknown(place, section, &shown_unknown(section, value), "the file", known));
             continue;
         };
         if !known.contains(&section.as_str()) {
@@ -51,7 +52,7 @@ fn check_keys(section: &str, path: &str, keys: &Table, problems: &mut Vec<String
         match schema::find(section, name) {
             None => {
                 let known = schema::keys_of(section).map(|key| key.name.as_str());
-                problems.push(unknown(place, &full, &shown(name, value), &format!("[{path}]"), known));
+                problems.push(unknown(place, &full, &shown_unknown(name, value), &format!("[{path}]"), known));
             }
             Some(key) if !fits(key, path, value) => {
                 problems.push(bad_value(place, &full, &shown(name, value), &key.allowed));
@@ -91,6 +92,17 @@ pub(super) fn shown(key: &str, value: &Value) -> String {
         }
         ValueKind::Table(_) => "{…}".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// The value of a key that nobody knows: whoever mistypes the name of a secret is not to find the secret in a message.
+fn shown_unknown(key: &str, value: &Value) -> String {
+    match ["anon_key", "access_token", "passphrase", "password", "secret"]
+        .iter()
+        .any(|secret| is_like(&key.to_ascii_lowercase(), secret))
+    {
+        true => "(not shown)".to_owned(),
+        false => Redactor::default().text(&shown(key, value)).into_owned(),
     }
 }
 

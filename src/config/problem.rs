@@ -41,6 +41,14 @@ pub(super) fn bad_value(place: &str, key: &str, value: &str, allowed: &str) -> S
     format!("{place}: {key} = {value} is not allowed; allowed: {allowed}")
 }
 
+/// How like a known name an unknown one must be to be taken for it, from 0 to 1.
+const LIKENESS: f64 = 0.8;
+
+/// Whether somebody who wrote the one may have meant the other.
+pub(super) fn is_like(name: &str, meant: &str) -> bool {
+    strsim::jaro_winkler(name, meant) > LIKENESS
+}
+
 /// A key that nobody reads, with the one that was probably meant.
 pub(super) fn unknown<'a>(
     place: &str,
@@ -54,7 +62,7 @@ pub(super) fn unknown<'a>(
     let meant = known
         .iter()
         .map(|candidate| (strsim::jaro_winkler(last, candidate), *candidate))
-        .filter(|(likeness, _)| *likeness > 0.8)
+        .filter(|(likeness, _)| *likeness > LIKENESS)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(String::new(), |(_, candidate)| format!("did you mean {candidate}? "));
     format!("{place}: unknown key {key} = {value}; {meant}{within} knows: {}", known.join(", "))

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidelock_actors::logs::Severity;
 use tidelock_actors::model::{Direction, Strategy};
+use tracing::level_filters::LevelFilter;
 
 use super::size::{Size, size_or_nothing};
 
@@ -194,6 +195,21 @@ pub enum Level {
 }
 
 impl Level {
+    /// All of them, the one that says least first.
+    pub const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// The level at which so many more kinds of messages are said.
+    #[must_use]
+    pub fn louder(self, by: u8) -> Self {
+        let from = Self::ALL.into_iter().skip_while(|level| *level != self);
+        from.take(usize::from(by) + 1).last().unwrap_or(self)
+    }
+
     /// The name used in configuration.
     pub fn name(self) -> &'static str {
         self.severity().map_or("off", Severity::name)
@@ -220,6 +236,19 @@ impl Level {
             Self::Info => Some(Severity::Info),
             Self::Debug => Some(Severity::Debug),
             Self::Trace => Some(Severity::Trace),
+        }
+    }
+}
+
+impl From<Level> for LevelFilter {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Off => Self::OFF,
+            Level::Error => Self::ERROR,
+            Level::Warn => Self::WARN,
+            Level::Info => Self::INFO,
+            Level::Debug => Self::DEBUG,
+            Level::Trace => Self::TRACE,
         }
     }
 }

@@ -13,12 +13,13 @@ use tidelock_actors::storage::Perform;
 use tidelock_actors::writes::{Restore, RestoreMode, Write, Written};
 
 use super::equipment::{archive_options, everywhere};
-use super::{AuditReport, AuditRequest, RollbackReport, SyncRequest, Tidelock, history};
+use super::{AuditReport, AuditRequest, Inner, RollbackReport, SyncRequest, Tidelock, history};
 use crate::adapters::archive::{BackupInfo, BackupView, FileArchive, Manifest, Notice, Point, Rebuilt};
 use crate::adapters::publisher::Everywhere;
 use crate::adapters::sqlite::{Contents, Quota};
 use crate::config::Config;
 use crate::error::Error;
+use crate::runtime::on;
 
 /// A backup that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -95,15 +96,18 @@ pub struct RestoreReport {
 pub struct Backups {
     archive: FileArchive,
     everywhere: Option<Arc<Everywhere>>,
+    /// Where requests are made; without it by whoever asks.
+    thread: Option<tokio::runtime::Handle>,
 }
 
 impl Backups {
-    /// The backups that lie where the configuration says; the store itself is not opened.
+    /// The backups that lie where the configuration says; the store itself is not opened. What asks the server has to be
+    /// awaited within tokio then.
     pub fn of(config: &Config) -> Result<Self, Error> {
         let archive = FileArchive::new(archive_options(config), None, Quota::new(None));
         let token = Arc::new(RwLock::new(config.remote.access_token.clone()));
         let everywhere = everywhere(config, token, &archive)?;
-        Ok(Self { archive, everywhere })
+        Ok(Self { archive, everywhere, thread: None })
     }
 
     /// The archive itself.
@@ -150,19 +154,28 @@ impl Backups {
 
     /// The newest backups of all of the user's devices, as far as they have told the server, newest first.
     pub async fn list_everywhere(&self) -> Result<Vec<Notice>, Error> {
-        Ok(self.everywhere()?.list().await?)
+        self.ask(|everywhere| async move { Ok(everywhere.list().await?) }).await
     }
 
     /// Fetches a backup of any device's from Supabase Storage into one file that needs no other; the newest that is there,
     /// if none is named.
     pub async fn fetch(&self, backup: Option<String>, to: PathBuf) -> Result<Exported, Error> {
-        let everywhere = self.everywhere()?.clone();
-        let manifest = everywhere.fetch(backup.as_deref(), &to).await?;
-        Ok(exported(to, manifest))
+        let fetch = |everywhere: Arc<Everywhere>| async move {
+            let manifest = everywhere.fetch(backup.as_deref(), &to).await?;
+            Ok(exported(to, manifest))
+        };
+        self.ask(fetch).await
     }
 
-    fn everywhere(&self) -> Result<&Arc<Everywhere>, Error> {
-        self.everywhere.as_ref().ok_or(Error::NoServer)
+    async fn ask<T: Send + 'static, F: Future<Output = Result<T, Error>> + Send + 'static>(
+        &self,
+        question: impl FnOnce(Arc<Everywhere>) -> F,
+    ) -> Result<T, Error> {
+        let question = question(self.everywhere.clone().ok_or(Error::NoServer)?);
+        match &self.thread {
+            Some(thread) => on(thread, question).await?,
+            None => question.await,
+        }
     }
 
     /// Makes a store of the state at a point, in a folder that has none yet. It goes by a name of its own; what was to be
@@ -233,7 +246,8 @@ impl Tidelock {
 
     /// The store's backups.
     pub fn backups(&self) -> Backups {
-        Backups { archive: self.inner.archive.clone(), everywhere: self.inner.everywhere.clone() }
+        let Inner { archive, everywhere, parts, .. } = &*self.inner;
+        Backups { archive: archive.clone(), everywhere: everywhere.clone(), thread: Some(parts.thread.clone()) }
     }
 }
 

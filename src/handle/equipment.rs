@@ -1,7 +1,7 @@
 //! What a handle is opened with: the adapters that the configuration asks for.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use secrecy::{ExposeSecret, SecretString};
 use tidelock_actors::backups::Keep;
@@ -18,6 +18,7 @@ use crate::adapters::supabase::{
 };
 use crate::config::{Config, Mode};
 use crate::error::Error;
+use crate::locks::locked_to_read;
 use crate::logger::Intake;
 
 /// The signed-in user's access token, as it is now.
@@ -36,7 +37,8 @@ pub(super) fn store_options(config: &Config, rules: &[CollectionRules]) -> Store
     }
 }
 
-/// The folder of a store's own among those of others: what the store's is called, and what tells it from others of that name.
+/// The folder of a store's own among those of others: what the store's is called, and what tells it from others of that
+/// name.
 fn shelf(store: &Path) -> String {
     let place = std::path::absolute(store).unwrap_or_else(|_| store.to_owned());
     let digest = blake3::hash(format!("{} {}", machine(), place.display()).as_bytes()).to_hex();
@@ -86,10 +88,15 @@ pub(super) fn sender(reads: &SqliteReads) -> Result<Sender, Error> {
     Ok(Sender { client: identity.client_id, epoch: identity.epoch, server_epoch, checkpoints })
 }
 
+/// The way to the server with this access token, if one is configured.
+pub(crate) fn way_to(config: &Config, rules: &[CollectionRules], token: Option<SecretString>) -> Option<PlainOptions> {
+    way(config, rules, Arc::new(RwLock::new(token)))
+}
+
 /// The way to the server, if one is configured.
 fn way(config: &Config, rules: &[CollectionRules], token: Token) -> Option<PlainOptions> {
     let (Some(url), Some(key)) = (&config.remote.url, &config.remote.anon_key) else { return None };
-    let current = move || token.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let current = move || locked_to_read(&token).clone();
     let token: TokenSource = Arc::new(move || current().map(|token| token.expose_secret().to_owned()));
     Some(PlainOptions {
         url: url.clone(),

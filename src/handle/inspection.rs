@@ -10,6 +10,7 @@ use tidelock_actors::ports::{PullRequest, Reader, Remote};
 
 use super::Tidelock;
 use crate::error::Error;
+use crate::runtime::on;
 
 /// Whether the server's schema and clock fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,8 +30,7 @@ impl Tidelock {
         self.probe().await?;
         let (remote, rules) = (self.inner.remote.clone(), self.inner.rules.clone());
         let have = self.inner.reads.checkpoints().await?;
-        let asked = self.inner.parts.thread.spawn(async move { inspect(remote, &rules, have).await });
-        Ok(asked.await.map_err(|error| Error::Stopped { cause: error.to_string() })??)
+        Ok(on(&self.inner.parts.thread, async move { inspect(remote, &rules, have).await }).await??)
     }
 }
 

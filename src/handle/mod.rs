@@ -2,6 +2,7 @@
 
 mod audit;
 mod backups;
+mod checkup;
 #[cfg(test)]
 mod damage;
 mod equipment;
@@ -18,7 +19,7 @@ mod rounds;
 mod storage;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use futures::Stream;
 use futures::future::abortable;
@@ -30,7 +31,7 @@ use tidelock_actors::backup;
 use tidelock_actors::conflict;
 use tidelock_actors::logger as actors_logger;
 use tidelock_actors::model::CollectionRules;
-use tidelock_actors::ports::{LogBook, Ports, Remote, Resolver, Store};
+use tidelock_actors::ports::{LogBook, LogPorts, Ports, Remote, Resolver, Store};
 use tidelock_actors::queue;
 use tidelock_actors::supervisor::Crash;
 use tidelock_actors::sync;
@@ -43,12 +44,14 @@ use crate::adapters::sqlite::{OpenError, Quota, SqliteReads};
 use crate::collection::Collection;
 use crate::config::{Config, changes_needing_restart};
 use crate::error::Error;
+use crate::locks::{locked_to_read, locked_to_write};
 use crate::logger::{self, Logger};
 use crate::runtime::{Equipment, Parts, Runtime, backup_times, logger_settings, patience, sync_settings};
 use crate::status::Status;
 use crate::watch::Subscription;
 pub use audit::{AuditReport, AuditRequest};
 pub use backups::{BackupTrial, Backups, Exported, RestoreReport, RestoreRequest, RestoredCopy};
+pub(crate) use equipment::way_to;
 use equipment::{archive_options, bucket, everywhere, log_sink, remote, sender};
 pub use history::{ChangeKind, LeftRecord, RecordChange, RollbackReport, RollbackRequest, RollbackTarget};
 pub use inspection::Inspection;
@@ -179,9 +182,11 @@ impl Tidelock {
             remote: remote.clone(),
             archive: Arc::new(archive.clone()),
             publisher: Arc::new(Publishing(everywhere.clone())),
-            log_intake: intake.clone(),
-            log_book: log_book.clone(),
-            log_sink: log_sink(&config, token.clone(), &device, intake.clone())?,
+            logs: LogPorts {
+                intake: intake.clone(),
+                book: log_book.clone(),
+                sink: log_sink(&config, token.clone(), &device, intake.clone())?,
+            },
             clock: Arc::new(SystemClock),
             resolvers: Arc::new(extras.resolvers),
         };
@@ -282,7 +287,7 @@ impl Tidelock {
 
     /// The configuration in force.
     pub fn config(&self) -> Config {
-        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        locked_to_read(&self.inner.config).clone()
     }
 
     /// Takes over what can change while running; returns the changed keys that wait for a restart.
@@ -312,7 +317,7 @@ impl Tidelock {
             self.nudge();
         }
         let token = in_force.remote.access_token.clone();
-        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = in_force;
+        *locked_to_write(&self.inner.config) = in_force;
         if has_another_token {
             self.set_access_token(token);
         } else {
@@ -323,7 +328,7 @@ impl Tidelock {
 
     /// Gives a new bearer token; a round that waited for one starts.
     pub fn set_access_token(&self, token: Option<SecretString>) {
-        *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        *locked_to_write(&self.inner.token) = token;
         self.redact_anew();
         self.inner.parts.news.send_replace(());
         self.nudge();
@@ -333,7 +338,7 @@ impl Tidelock {
 
     /// The secrets may be others now.
     fn redact_anew(&self) {
-        let token = self.inner.token.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = locked_to_read(&self.inner.token).clone();
         self.inner.logger.intake.set_redactor(logger::redactor(&self.config(), token));
     }
 

@@ -14,6 +14,7 @@ use tidelock_actors::writes::{Observation, Write};
 use super::{SyncReport, SyncRequest, Tidelock};
 use crate::adapters::supabase::SERVER_EPOCH;
 use crate::error::Error;
+use crate::runtime::on;
 
 impl Tidelock {
     /// Runs a round now and waits for its end.
@@ -68,9 +69,7 @@ impl Tidelock {
             return Err(Error::NoServer);
         }
         let remote = self.inner.remote.clone();
-        let asked = self.inner.parts.thread.spawn(async move { remote.probe().await });
-        asked.await.map_err(|error| Error::Stopped { cause: error.to_string() })??;
-        Ok(())
+        Ok(on(&self.inner.parts.thread, async move { remote.probe().await }).await??)
     }
 
     /// Resolves once everything that was acknowledged here before the call is on the server, and everything that was
@@ -107,8 +106,7 @@ impl Tidelock {
     }
 
     async fn pause(&self, time: Duration) -> Result<(), Error> {
-        let paused = self.inner.parts.thread.spawn(tokio::time::sleep(time));
-        paused.await.map_err(|error| Error::Stopped { cause: error.to_string() })
+        on(&self.inner.parts.thread, async move { tokio::time::sleep(time).await }).await
     }
 
     async fn has_unsent_before(&self, asked: Stamp) -> Result<bool, Error> {

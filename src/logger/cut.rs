@@ -1,6 +1,7 @@
 //! Texts that are not longer than they may be.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use tidelock_actors::limits::LOG_TEXT_READ;
 
@@ -18,6 +19,16 @@ pub(super) fn cut(text: &str, bytes: usize) -> String {
         kept.push_str(CUT);
     }
     kept
+}
+
+/// As much of a text as is looked at for secrets, and less what one may begin in.
+pub(super) fn readable(text: &str) -> Cow<'_, str> {
+    if text.len() <= LOG_TEXT_READ {
+        return text.into();
+    }
+    let mut bounded = Bounded::default();
+    let _ = bounded.write_str(text);
+    bounded.finish().into()
 }
 
 /// The last place at or before `at` that is between two characters.

@@ -104,7 +104,7 @@ impl Gathering {
             return news;
         }
         self.order += 1;
-        let held = Held { order: self.order, bytes: size_of_entry(&entry), entry };
+        let held = Held { order: self.order, bytes: entry.bytes(), entry };
         match (held.entry.ships, held.entry.call.is_some()) {
             (false, _) => self.local.push(held),
             (true, false) => self.messages.push(held),
@@ -126,7 +126,7 @@ impl Gathering {
                 }
                 None => {
                     self.order += 1;
-                    let held = Held { order: self.order, bytes: size_of_entry(entry), entry: entry.clone() };
+                    let held = Held { order: self.order, bytes: entry.bytes(), entry: entry.clone() };
                     (self.counting, self.counting_bytes) = (self.counting + 1, self.counting_bytes + held.bytes);
                     window.repeated = Some(held);
                     self.make_room();
@@ -206,29 +206,6 @@ impl Gathering {
         self.is_urgent |= is_urgent;
         if is_news { News::Notice } else { News::Nothing }
     }
-}
-
-/// Roughly what an entry takes in memory.
-fn size_of_entry(entry: &Entry) -> usize {
-    let fields = |map: &serde_json::Map<String, serde_json::Value>| -> usize {
-        map.iter().map(|(name, value)| name.len() + size_of_value(value)).sum()
-    };
-    let spans: usize = entry.spans.iter().map(|span| span.name.len() + fields(&span.fields)).sum();
-    let call = entry.call.as_ref();
-    let call = call.map_or(0, |call| call.provider.len() + call.action.len() + size_of_value(&call.metadata));
-    size_of::<Held>() + entry.id.len() + entry.target.len() + entry.message.len() + fields(&entry.fields) + spans + call
-}
-
-/// Roughly what a value takes in memory.
-pub(super) fn size_of_value(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    let inside = match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(size_of_value).sum(),
-        Value::Object(map) => map.iter().map(|(name, value)| name.len() + size_of_value(value)).sum(),
-    };
-    size_of::<Value>() + inside
 }
 
 #[cfg(test)]

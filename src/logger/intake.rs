@@ -3,21 +3,22 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tidelock_actors::limits::{LOG_ENTRY_BYTES, LOG_TEXT_BYTES};
 use tidelock_actors::logger::OWN_TARGET;
-use tidelock_actors::logs::{ApiCall, Drained, Entry, Severity, SpanContext};
+use tidelock_actors::logs::{ApiCall, Drained, Entry, Severity, SpanContext, bytes_of_value};
 use tidelock_actors::ports::LogIntake;
 use uuid::Uuid;
 
 use super::cut::cut;
-use super::gathering::{Gathering, News, size_of_value};
+use super::gathering::{Gathering, News};
 use super::redact::Redactor;
 use crate::config::Level;
+use crate::locks::{locked, locked_to_read, locked_to_write};
 
 /// The programs that carry requests. What they say while entries are shipped would be about the logger.
 const CARRIERS: [&str; 5] = ["hyper", "hyper_util", "h2", "reqwest", "rustls"];
@@ -56,13 +57,15 @@ pub(super) struct Said<'a> {
     pub spans: Vec<SpanContext>,
 }
 
-fn locked(gathering: &Mutex<Gathering>) -> MutexGuard<'_, Gathering> {
-    gathering.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The rank below which everything is wanted.
 fn wanted(level: Level) -> u8 {
     level.severity().map_or(0, |severity| severity.rank() + 1)
+}
+
+/// The other way round.
+fn level_of(wanted: u8) -> Level {
+    let least = usize::from(wanted).checked_sub(1);
+    Level::of(least.and_then(|rank| Severity::ALL.get(rank).copied()))
 }
 
 impl Intake {
@@ -91,11 +94,13 @@ impl Intake {
 
     /// Which entries are taken now.
     pub fn levels(&self) -> Levels {
-        let level = |rank: &AtomicU8| {
-            let least = usize::from(rank.load(Ordering::Relaxed)).checked_sub(1);
-            Level::of(least.and_then(|place| Severity::ALL.get(place).copied()))
-        };
-        Levels { local: level(&self.local), remote: level(&self.remote) }
+        let [local, remote] = [&self.local, &self.remote].map(|rank| level_of(rank.load(Ordering::Relaxed)));
+        Levels { local, remote }
+    }
+
+    /// From which level on something is wanted.
+    pub fn level(&self) -> Level {
+        level_of(self.rank())
     }
 
     /// The rank below which something is wanted.
@@ -105,16 +110,16 @@ impl Intake {
 
     /// Takes out other secrets from now on.
     pub fn set_redactor(&self, redactor: Redactor) {
-        *self.redactor.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(redactor);
+        *locked_to_write(&self.redactor) = Arc::new(redactor);
     }
 
     pub fn redactor(&self) -> Arc<Redactor> {
-        self.redactor.read().unwrap_or_else(PoisonError::into_inner).clone()
+        locked_to_read(&self.redactor).clone()
     }
 
     /// Who is told that there is something.
     pub(super) fn set_waker(&self, waker: Waker) {
-        *self.waker.write().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+        *locked_to_write(&self.waker) = Some(waker);
         // What came before it is told as well.
         self.wake();
     }
@@ -122,7 +127,7 @@ impl Intake {
     /// Nothing more is taken.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
-        *self.waker.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *locked_to_write(&self.waker) = None;
     }
 
     /// Whether something of this level from there is wanted at all.
@@ -144,7 +149,7 @@ impl Intake {
         let redactor = self.redactor();
         let spans = spans.into_iter().map(|span| SpanContext { fields: redactor.map(span.fields), ..span });
         let (now, fields) = (Timestamp::now(), redactor.map(fields));
-        let message = cut(&redactor.text(&message), LOG_TEXT_BYTES);
+        let message = redactor.short(&message);
         let key = (level <= Severity::Warn)
             .then(|| self.hasher.hash_one((level, target, &message, Value::Object(fields.clone()).to_string())));
         let entry = Entry {
@@ -166,10 +171,9 @@ impl Intake {
     /// Takes a call of a service.
     pub fn call(&self, provider: &str, action: &str, credits: f64, metadata: Value) {
         let (redactor, now) = (self.redactor(), Timestamp::now());
-        let text = |text: &str| cut(&redactor.text(text), LOG_TEXT_BYTES);
         let call = ApiCall {
-            provider: text(provider),
-            action: text(action),
+            provider: redactor.short(provider),
+            action: redactor.short(action),
             // What is no number could not be read again.
             credits: if credits.is_finite() { credits } else { 0.0 },
             metadata: redactor.value("metadata", metadata),
@@ -202,7 +206,7 @@ impl Intake {
     }
 
     fn wake(&self) {
-        let waker = self.waker.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let waker = locked_to_read(&self.waker).clone();
         if let Some(waker) = waker {
             waker();
         }
@@ -237,7 +241,7 @@ impl LogIntake for Intake {
 
 /// What is still too large loses what is largest.
 fn fit(entry: &mut Entry) {
-    let fields = |map: &Map<String, Value>| -> usize { map.values().map(size_of_value).sum() };
+    let fields = |map: &Map<String, Value>| -> usize { map.values().map(bytes_of_value).sum() };
     let cut = |map: &mut Map<String, Value>, bytes: usize| {
         if fields(map) > bytes {
             *map = Map::from_iter([("cut".to_owned(), Value::Bool(true))]);
@@ -246,7 +250,7 @@ fn fit(entry: &mut Entry) {
     cut(&mut entry.fields, LOG_ENTRY_BYTES / 2);
     entry.spans.iter_mut().for_each(|span| cut(&mut span.fields, LOG_TEXT_BYTES / 4));
     if let Some(call) = &mut entry.call
-        && size_of_value(&call.metadata) > LOG_ENTRY_BYTES
+        && bytes_of_value(&call.metadata) > LOG_ENTRY_BYTES
     {
         call.metadata = serde_json::json!({ "cut": true });
     }

@@ -17,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::cut::Bounded;
 use super::intake::{Intake, Said, is_own};
 use super::process;
+use crate::config::Level;
 
 /// Whose entries they become.
 #[derive(Clone)]
@@ -126,17 +127,10 @@ impl<S> Filter<S> for Wanted {
 
     /// Spans are mostly opened at `info`: what is said in them is to have them.
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let levels = [
-            LevelFilter::OFF,
-            LevelFilter::ERROR,
-            LevelFilter::WARN,
-            LevelFilter::INFO,
-            LevelFilter::DEBUG,
-            LevelFilter::TRACE,
-        ];
-        let rank = self.0.intake().rank();
-        let least = if rank == 0 { LevelFilter::OFF } else { LevelFilter::INFO };
-        levels.get(usize::from(rank)).map(|level| least.max(*level))
+        match self.0.intake().level() {
+            Level::Off => Some(LevelFilter::OFF),
+            level => Some(LevelFilter::from(level).max(LevelFilter::INFO)),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Config, Level};
 use crate::error::Error;
+use crate::runtime::on;
 pub(crate) use intake::{Intake, Levels};
 pub(crate) use redact::Redactor;
 
@@ -43,6 +44,23 @@ pub fn redacted(text: &str) -> String {
     process::intake().redactor().text(text).into_owned()
 }
 
+/// Takes secrets out of what leaves this device by other ways than the logger, as a bundle for a bug report does.
+#[derive(Debug, Clone)]
+pub struct Redaction(Redactor);
+
+impl Redaction {
+    /// What is taken out of log entries under this configuration, and these values of the user's wherever they stand.
+    pub fn of(config: &Config, values: impl IntoIterator<Item = String>) -> Self {
+        let secrets = secrets(config).chain(values.into_iter().map(SecretString::from));
+        Self(Redactor::new(&config.log.redact, secrets))
+    }
+
+    /// A value without secrets, as long and as deep as it is.
+    pub fn value(&self, value: serde_json::Value) -> serde_json::Value {
+        self.0.whole(value)
+    }
+}
+
 /// The logger of one store.
 #[derive(Clone)]
 pub struct Logger {
@@ -56,12 +74,12 @@ impl Logger {
     /// Those of the last entries that the query means, the oldest first; what was said before this call is among them.
     pub async fn entries(&self, query: LogQuery) -> Result<Vec<Kept>, Error> {
         let (peer, book) = (self.peer.clone(), self.book.clone());
-        let asked = self.thread.spawn(async move {
+        let read = async move {
             // A logger that is down writes nothing; what it has written can be read all the same.
             let _ = peer.ask_soon(WriteDown).await;
             book.newest(query).await
-        });
-        Ok(asked.await.map_err(|error| Error::Stopped { cause: error.to_string() })??)
+        };
+        Ok(on(&self.thread, read).await??)
     }
 
     /// Notes a call of a service and what it took, for the server's table. It never waits and never fails: without a server
@@ -104,8 +122,13 @@ pub(crate) fn levels(config: &Config) -> Levels {
 
 /// What is taken out under this configuration and with this access token.
 pub(crate) fn redactor(config: &Config, token: Option<SecretString>) -> Redactor {
-    let secrets = [&config.remote.anon_key, &config.remote.access_token, &token, &config.backup.passphrase];
-    Redactor::new(&config.log.redact, secrets.into_iter().flatten().cloned())
+    Redactor::new(&config.log.redact, secrets(config).chain(token))
+}
+
+/// The secrets that a configuration holds.
+fn secrets(config: &Config) -> impl Iterator<Item = SecretString> + '_ {
+    let secrets = [&config.remote.anon_key, &config.remote.access_token, &config.backup.passphrase];
+    secrets.into_iter().flatten().cloned()
 }
 
 /// A store's intake at work: the logger hears of what gathers, and what the process says may be this store's. Dropped, the

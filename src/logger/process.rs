@@ -1,11 +1,12 @@
 //! What a whole process says is one store's: of the one that was opened first and is still open. While none is open, it
 //! gathers for the next one.
 
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, RwLock};
 
 use super::intake::{Intake, Levels};
 use super::redact::Redactor;
 use crate::config::Level;
+use crate::locks::{locked_to_read, locked_to_write};
 
 /// Until a store says which it wants.
 const EARLY: Levels = Levels { local: Level::Info, remote: Level::Warn };
@@ -29,7 +30,7 @@ static HEARERS: LazyLock<RwLock<Hearers>> = LazyLock::new(|| {
 
 /// Where what the process says goes now.
 pub(super) fn intake() -> Arc<Intake> {
-    HEARERS.read().unwrap_or_else(PoisonError::into_inner).current().clone()
+    locked_to_read(&HEARERS).current().clone()
 }
 
 /// A store opens: if no other one hears the process, it does, and has what was said before.
@@ -44,7 +45,7 @@ pub(super) fn release(intake: &Arc<Intake>) {
 
 fn change(change: impl FnOnce(&mut Hearers)) {
     let (before, after) = {
-        let mut hearers = HEARERS.write().unwrap_or_else(PoisonError::into_inner);
+        let mut hearers = locked_to_write(&HEARERS);
         let before = hearers.current().clone();
         change(&mut hearers);
         let after = hearers.current().clone();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tidelock_actors::status::{SyncPhase, SyncStatus};
 
-use super::{Parts, Phase};
+use super::{Parts, Phase, phase};
 
 /// Why it is in this phase.
 pub(super) fn of_phase(phase: Phase, sync: &SyncStatus, parts: &Parts, pending: u64) -> String {
@@ -36,13 +36,15 @@ fn of_part(state: &str, what: &str, parts: &Parts) -> String {
     })
 }
 
+/// The parts without which nothing moves; what is wrong with others is no reason for a stall.
+const MOVERS: [&str; 4] = ["storage", "queue", "conflict", "sync"];
+
 /// Why nothing moves although something should (H13).
-pub(super) fn of_stall(
-    phase: Phase,
-    phase_reason: &str,
-    sync: &SyncStatus,
-    unanswered_since: Option<Timestamp>,
-) -> String {
+pub(super) fn of_stall(sync: &SyncStatus, parts: &Parts, pending: u64, unanswered_since: Option<Timestamp>) -> String {
+    let movers = parts.iter().filter(|(name, _)| MOVERS.contains(&name.as_str()));
+    let movers: Parts = movers.map(|(name, part)| (name.clone(), part.clone())).collect();
+    let phase = phase(sync, &movers);
+    let phase_reason = of_phase(phase, sync, &movers, pending);
     match (phase, unanswered_since) {
         (Phase::Syncing | Phase::Degraded, Some(since)) => {
             format!("the server has taken a request and not answered it since {since}")
@@ -55,9 +57,7 @@ pub(super) fn of_stall(
             Some(error) => error.clone(),
             None => format!("operations wait, and no round takes them up ({phase_reason})"),
         },
-        (Phase::Offline | Phase::Paused | Phase::NeedsAuth | Phase::Degraded | Phase::Failed, _) => {
-            phase_reason.to_owned()
-        }
+        (Phase::Offline | Phase::Paused | Phase::NeedsAuth | Phase::Degraded | Phase::Failed, _) => phase_reason,
     }
 }
 
@@ -123,13 +123,28 @@ mod tests {
     #[test]
     fn h13_a_stall_names_what_it_waits_for() {
         let since = Timestamp::from_second(1_800_000_000).unwrap();
-        let offline = sync(SyncPhase::Offline, "");
-        assert_eq!(of_stall(Phase::Offline, "no network", &offline, None), "no network");
+        let none = Parts::new();
+        let offline = sync(SyncPhase::Offline, "no network");
+        let said = of_stall(&offline, &none, 1, None);
+        assert_eq!(said, "the last round was cut, and the next one tries again: no network");
         let running = sync(SyncPhase::Syncing, "");
-        let said = of_stall(Phase::Syncing, "a round runs", &running, Some(since));
+        let said = of_stall(&running, &none, 1, Some(since));
         assert_eq!(said, "the server has taken a request and not answered it since 2027-01-15T08:00:00Z");
         let after_an_error = SyncStatus { last_error: Some("HTTP 503".into()), ..running };
-        let said = of_stall(Phase::Syncing, "a round runs", &after_an_error, None);
+        let said = of_stall(&after_an_error, &none, 1, None);
         assert_eq!(said, "a round runs; the last one ended with: HTTP 503");
+    }
+
+    #[test]
+    fn h13_a_part_that_sync_does_not_need_is_no_reason_for_a_stall() {
+        let ill = PartStatus { state: "degraded".into(), restarts: 5, cause: Some("asked to crash".into()) };
+        let offline = sync(SyncPhase::Offline, "no network");
+        let needed = |name: &str| {
+            let parts = Parts::from([(name.to_owned(), ill.clone())]);
+            assert_eq!(phase(&offline, &parts), Phase::Degraded, "as a whole it is");
+            of_stall(&offline, &parts, 1, None).contains(&format!("the {name} part failed too often"))
+        };
+        assert_eq!(MOVERS.map(needed), [true; 4]);
+        assert_eq!(["backup", "logger"].map(needed), [false; 2]);
     }
 }

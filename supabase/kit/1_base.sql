@@ -1,4 +1,4 @@
--- tidelock's server kit, version 2, for PostgreSQL 15 and newer.
+-- tidelock's server kit, version 3, for PostgreSQL 15 and newer.
 --
 -- What it is for: a device that asks "what has changed since I last asked?" gets an exact answer whatever the order in
 -- which transactions commit, and a change that was sent takes effect once however often it is sent.
@@ -18,7 +18,7 @@ grant usage on schema tidelock to public;
 -- One row about this installation.
 create table if not exists tidelock.kit (
   only_one      boolean primary key default true check (only_one),
-  version       integer not null default 2,
+  version       integer not null default 3,
   identity      uuid not null default gen_random_uuid(),
   -- How long tombstones and ledger entries are kept.
   retention     interval not null default '90 days',
@@ -27,7 +27,7 @@ create table if not exists tidelock.kit (
   tidied        timestamptz not null default now()
 );
 insert into tidelock.kit default values on conflict do nothing;
-update tidelock.kit set version = 2;
+update tidelock.kit set version = 3;
 
 -- The attached tables.
 create table if not exists tidelock.tables (

@@ -20,6 +20,29 @@ as $$
     join pg_catalog.pg_attribute a on a.attrelid = relation and a.attnum = u.number
 $$;
 
+-- What the caller may do with a table by its grants: of columns one is enough.
+create or replace function tidelock.grants_on(relation oid) returns json
+language sql stable set search_path = ''
+as $$
+  select json_build_object('select', has_any_column_privilege(relation, 'select'),
+    'insert', has_any_column_privilege(relation, 'insert'), 'update', has_any_column_privilege(relation, 'update'),
+    'delete', has_table_privilege(relation, 'delete'))
+$$;
+
+-- For what there is a permissive policy that counts for the caller; null where row-level security does not apply to them.
+create or replace function tidelock.policies_on(relation oid) returns json
+language sql stable set search_path = ''
+as $$
+  select json_build_object('select', coalesce(bool_or(p.polcmd in ('*', 'r')), false),
+    'insert', coalesce(bool_or(p.polcmd in ('*', 'a')), false), 'update', coalesce(bool_or(p.polcmd in ('*', 'w')), false),
+    'delete', coalesce(bool_or(p.polcmd in ('*', 'd')), false))
+  from pg_catalog.pg_policy p
+  where p.polrelid = relation and p.polpermissive and exists (
+    select from unnest(p.polroles) as r (role)
+    where r.role = 0 or pg_has_role(r.role, 'usage'))
+  having row_security_active(relation)
+$$;
+
 -- Everything about a table comes from the catalogue, which says what is true now.
 create or replace function tidelock.description_of(name text) returns json
 language plpgsql stable set search_path = ''
@@ -43,6 +66,7 @@ begin
   return json_build_object(
     'table', name, 'exists', true, 'attached', attached.relation is not null, 'owner', attached.owner,
     'soft', attached.soft, 'shared', coalesce(attached.shared, false), 'row_security', row_security,
+    'grants', tidelock.grants_on(described), 'policies', tidelock.policies_on(described),
     'key', (
       select coalesce(json_agg(a.attname order by k.at), '[]')
       from pg_catalog.pg_index i
@@ -66,13 +90,15 @@ end
 $$;
 
 -- What is installed here and what these tables are like, to compare with what a device is configured for:
---   {"version", "epoch", "tables": [{"table", "exists", "attached", "key": [...], "owner", "soft", "shared", "row_security",
+--   {"version", "epoch", "role", "postgres", "tables": [{"table", "exists", "attached", "key": [...], "owner", "soft",
+--    "shared", "row_security", "grants": {"select", "insert", "update", "delete"}, "policies": the same or null,
 --    "columns": [{"name", "type", "nullable"}], "references": [{"columns", "table", "referenced"}]} …]}
--- with one entry a table, at the same place. A name may be quoted or not, as devices know it. Of a table that the caller may not read, `exists` is false and nothing else
+-- with `role` the caller's, `postgres` the number of PostgreSQL's version, and one entry a table, at the same place. A name may be quoted or not, as devices know it. Of a table that the caller may not read, `exists` is false and nothing else
 -- is told. The table of a reference is its schema and name with a dot between, as they are.
 create or replace function public.tidelock_describe(tables text[]) returns json
 language sql stable set search_path = ''
 as $$
-  select json_build_object('version', tidelock.kit_version(), 'epoch', tidelock.epoch(), 'tables', coalesce(
+  select json_build_object('version', tidelock.kit_version(), 'epoch', tidelock.epoch(), 'role', current_user,
+    'postgres', current_setting('server_version_num')::integer, 'tables', coalesce(
     (select json_agg(tidelock.description_of(name) order by at) from unnest(tables) with ordinality as u (name, at)), '[]'))
 $$;

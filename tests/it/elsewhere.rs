@@ -1,8 +1,6 @@
 //! Backups that a user's other devices see, and get.
 
-use std::time::Duration;
-
-use tidelock::{Config, Document, Point, RestoreMode, RestoreRequest, Status, Tidelock};
+use tidelock::{Config, Document, Point, RestoreMode, RestoreRequest, Tidelock};
 use tidelock_testbed::{HoldAt, ProjectOptions, Session, Storage};
 
 use crate::support::{Device, Dice, World};
@@ -33,22 +31,11 @@ fn device_of(world: &World, name: &str, session: Option<&Session>, more: &str) -
     Device { tidelock: Tidelock::open(Config::from_toml(&text).unwrap()).unwrap(), directory }
 }
 
-/// Waits until the status says it.
-async fn told(device: &Device, what: impl Fn(&Status) -> bool) -> Status {
-    use futures::StreamExt;
-    let mut statuses = device.tidelock.status_stream();
-    let waiting = async { statuses.by_ref().filter(|status| futures::future::ready(what(status))).next().await };
-    match tokio::time::timeout(Duration::from_secs(60), waiting).await {
-        Ok(status) => status.unwrap(),
-        Err(_) => panic!("it never came: {:?}", device.tidelock.status()),
-    }
-}
-
 /// Backs up, and waits until the server knows of it.
 async fn back_up(device: &Device) -> String {
-    let before = told(device, |status| status.backups_published_at.is_some()).await.backups_published_at;
+    let before = device.told(|status| status.backups_published_at.is_some()).await.backups_published_at;
     let id = device.tidelock.backup().await.unwrap().id;
-    told(device, |status| status.backups_published_at > before).await;
+    device.told(|status| status.backups_published_at > before).await;
     id
 }
 
@@ -96,10 +83,10 @@ async fn a_server_that_is_away_is_told_once_it_is_back() {
     world.network.set_offline(true);
     let phone = device_of(&world, "phone", Some(&session), "");
     let id = phone.tidelock.backup().await.unwrap().id;
-    let status = told(&phone, |status| status.publish_error.is_some()).await;
+    let status = phone.told(|status| status.publish_error.is_some()).await;
     assert_eq!((status.backups_published_at, status.backup_error), (None, None));
     world.network.set_offline(false);
-    told(&phone, |status| status.publish_error.is_none() && status.backups_published_at.is_some()).await;
+    phone.told(|status| status.publish_error.is_none() && status.backups_published_at.is_some()).await;
     assert_eq!(seen_by(&phone).await, [(id, false)]);
 }
 
@@ -120,7 +107,7 @@ async fn without_a_kit_or_a_user_nobody_complains_and_a_bucket_is_asked_after() 
     let error = phone.tidelock.backups().list_everywhere().await.unwrap_err().to_string();
     assert!(error.contains("tidelock remote sql"), "{error}");
     let nobody = device_of(&world, "nobody", None, UPLOADED);
-    let status = told(&nobody, |status| status.publish_error.is_some()).await;
+    let status = nobody.told(|status| status.publish_error.is_some()).await;
     assert!(status.publish_error.unwrap().contains("nobody is signed in"));
 }
 
@@ -182,12 +169,12 @@ async fn what_was_uploaded_goes_with_the_backup_and_what_is_there_is_not_sent_ag
     assert!(phone.tidelock.backups().verify(None).await.unwrap().healthy);
     phone.tidelock.shutdown().await;
     let phone = device_of(&world, "phone", Some(&session), &more);
-    told(&phone, |status| status.backups_published_at.is_some()).await;
+    phone.told(|status| status.backups_published_at.is_some()).await;
     assert_eq!(seen_by(&phone).await, [(second, true)]);
     phone.tidelock.shutdown().await;
     world.network.reset_counts();
     let phone = device_of(&world, "phone", Some(&session), &more);
-    told(&phone, |status| status.backups_published_at.is_some()).await;
+    phone.told(|status| status.backups_published_at.is_some()).await;
     let sent = world.network.requests();
     assert!(!sent.is_empty() && sent.iter().all(|(method, _)| method == "GET"), "{sent:?}");
 }
@@ -210,7 +197,7 @@ async fn an_upload_that_is_cut_goes_on_where_it_was_also_after_a_restart() {
     let session = world.project.any_user().await.unwrap();
     let phone = device_of(&world, "phone", Some(&session), UPLOADED);
     fill(&phone).await;
-    told(&phone, |status| status.backups_published_at.is_some()).await;
+    phone.told(|status| status.backups_published_at.is_some()).await;
     // The first part arrives; before its answer comes, the device is gone.
     world.network.reset_counts();
     let mut gate = world.network.pause_next("PATCH", "/storage/v1/upload/resumable/*", HoldAt::Response);
@@ -221,7 +208,7 @@ async fn an_upload_that_is_cut_goes_on_where_it_was_also_after_a_restart() {
     let begun =
         world.network.requests().iter().filter(|(method, path)| method == "POST" && path.contains("upload")).count();
     let phone = device_of(&world, "phone", Some(&session), UPLOADED);
-    told(&phone, |status| status.backups_published_at.is_some()).await;
+    phone.told(|status| status.backups_published_at.is_some()).await;
     let requests = world.network.requests();
     let count =
         |method: &str| requests.iter().filter(|(m, path)| m == method && path.contains("upload/resumable")).count();
@@ -251,7 +238,7 @@ async fn what_a_folder_never_told_of_is_not_taken_for_gone() {
     // The device was lost, and is set up anew at the same place.
     std::fs::remove_dir_all(world.folder("phone")).unwrap();
     let anew = device_of(&world, "phone", Some(&session), UPLOADED);
-    told(&anew, |status| status.backups_published_at.is_some()).await;
+    anew.told(|status| status.backups_published_at.is_some()).await;
     assert_eq!(held(&world).await, before);
     anew.tidelock.backups().fetch(None, world.folder("fetched.tidelock")).await.unwrap();
 
@@ -263,7 +250,7 @@ async fn what_a_folder_never_told_of_is_not_taken_for_gone() {
     assert!(copied.unwrap().success());
     let before = held(&world).await;
     let copy = device_of(&world, "copy", Some(&session), UPLOADED);
-    told(&copy, |status| status.backups_published_at.is_some()).await;
+    copy.told(|status| status.backups_published_at.is_some()).await;
     for view in copy.tidelock.backups().list().await.unwrap() {
         std::fs::remove_file(view.path).unwrap();
     }
@@ -297,14 +284,14 @@ async fn what_is_not_encrypted_never_leaves_the_device() {
     let plain = back_up(&phone).await;
     phone.tidelock.shutdown().await;
     let phone = device_of(&world, "phone", Some(&session), UPLOADED);
-    let status = told(&phone, |status| status.publish_error.is_some()).await;
+    let status = phone.told(|status| status.publish_error.is_some()).await;
     let words = status.publish_error.unwrap();
     assert!(words.contains(&plain) && words.contains("is not encrypted"), "{words}");
     assert_eq!(files(&world).await, "");
     phone.save("notes", "n-2", r#"{"body":"two"}"#).await;
     let encrypted = phone.tidelock.backup().await.unwrap();
     assert!(encrypted.id.ends_with("-full"), "it continues nothing that can be read: {encrypted:?}");
-    told(&phone, |status| status.publish_error.is_none()).await;
+    phone.told(|status| status.publish_error.is_none()).await;
     let names = files(&world).await;
     assert!(names.contains(&encrypted.id) && !names.contains(&plain), "{names}");
 }
@@ -319,10 +306,44 @@ async fn h26_another_user_of_the_same_store_is_not_told_to_have_its_backups() {
     let before = held(&world).await;
     phone.tidelock.set_access_token(Some(bob.access_token.clone().into()));
     phone.tidelock.backup().await.unwrap();
-    let status = told(&phone, |status| status.publish_error.is_some()).await;
+    let status = phone.told(|status| status.publish_error.is_some()).await;
     assert!(status.publish_error.unwrap().contains("another user's"));
     assert_eq!(held(&world).await, before);
     phone.tidelock.set_access_token(Some(ada.access_token.clone().into()));
-    told(&phone, |status| status.publish_error.is_none()).await;
+    phone.told(|status| status.publish_error.is_none()).await;
     assert!(held(&world).await.0.len() > before.0.len());
+}
+
+/// Refuses the first row that comes, as a server does that is busy with another one.
+const BUSY_ONCE: &str = "
+    create sequence public.tries;
+    grant usage on sequence public.tries to public;
+    create function public.busy_once() returns trigger language plpgsql as $$
+    begin
+      if nextval('public.tries') = 1 then
+        raise exception 'busy' using errcode = '40001';
+      end if;
+      return new;
+    end $$;
+    create trigger busy before insert on public.notes for each row execute function public.busy_once()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_async_waits_for_the_server_as_well() {
+    let world = world().await;
+    let phone = device_of(&world, "phone", Some(&world.project.any_user().await.unwrap()), "");
+    let id = back_up(&phone).await;
+    world.project.sql(BUSY_ONCE).await.unwrap();
+    phone.save("notes", "a", r#"{"body":"one"}"#).await;
+    let tidelock = phone.tidelock.clone();
+    let without_async = std::thread::spawn(move || {
+        let listed = tidelock::blocking(tidelock.backups().list_everywhere()).unwrap();
+        tidelock::blocking(tidelock.probe()).unwrap();
+        tidelock::blocking(tidelock.inspect()).unwrap();
+        tidelock::blocking(tidelock.wait_synced()).unwrap();
+        listed.into_iter().map(|notice| notice.id).collect::<Vec<_>>()
+    });
+    let listed = tokio::task::spawn_blocking(|| without_async.join()).await.unwrap().unwrap();
+    assert_eq!(listed, [id]);
+    assert_eq!(world.value("select last_value > 1 from public.tries").await, "t", "it was refused and waited");
+    assert_eq!(phone.tidelock.status().pending, 0);
 }

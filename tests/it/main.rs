@@ -10,11 +10,14 @@
 
 mod audit;
 mod backups;
+mod canary;
 mod clones;
 mod command_line;
 mod command_line_backup;
+mod command_line_process;
 mod command_line_synced;
 mod conflicts;
+mod doctor;
 mod elsewhere;
 mod events;
 mod fleet;

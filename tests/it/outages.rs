@@ -79,32 +79,19 @@ async fn stalls_and_recovers(timeout: &str, reason: &str) {
     let text = text.replace(r#"timeout = "10s""#, &format!("timeout = {timeout:?}"));
     let tidelock = Tidelock::open(Config::from_toml(&text).unwrap()).unwrap();
     let device = crate::support::Device { tidelock, directory: world.folder("here") };
-    let mut statuses = device.tidelock.status_stream();
-    let mut wait_for = async |is: &dyn Fn(&tidelock::Status) -> bool| {
-        use futures::StreamExt;
-        let wait = async {
-            loop {
-                let status = statuses.next().await.expect("it goes on");
-                if is(&status) {
-                    return status;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status says so in time")
-    };
     device.save("notes", "n", r#"{"body":"x"}"#).await;
-    let status = wait_for(&|status| status.stalled_since.is_some()).await;
+    let status = device.told(|status| status.stalled_since.is_some()).await;
     let since = status.stalled_since.unwrap();
     let told_after = Timestamp::now().duration_since(since).unsigned_abs();
     assert!((STALL_AFTER..STALL_AFTER + Duration::from_secs(1)).contains(&told_after), "{timeout}: {told_after:?}");
     // Between two tries the last one's fault is told, and during one that it is waited for.
-    let told = wait_for(&|status| status.stalled_reason.as_ref().is_some_and(|said| said.contains(reason))).await;
+    let told = device.told(|status| status.stalled_reason.as_ref().is_some_and(|said| said.contains(reason))).await;
     assert!(told.stalled_since.is_some() && told.pending == 1, "{told:?}");
     if timeout != "5s" {
-        wait_for(&|status| status.phase == tidelock::Phase::Offline && status.phase_reason.contains(reason)).await;
+        device.told(|status| status.phase == tidelock::Phase::Offline && status.phase_reason.contains(reason)).await;
     }
     world.network.set_plan(FaultPlan::none());
-    let well = wait_for(&|status| status.stalled_since.is_none() && status.pending == 0 && !status.syncing).await;
+    let well = device.told(|status| status.stalled_since.is_none() && status.pending == 0 && !status.syncing).await;
     assert_eq!((well.stalled_reason, well.last_error), (None, None));
     assert_eq!(world.rows("notes").await.len(), 1);
 }

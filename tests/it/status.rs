@@ -1,27 +1,10 @@
 //! What the status says beyond the counts: when what moved last, how the server stands, as whom it is asked.
 
-use std::time::Duration;
-
-use futures::StreamExt;
 use jiff::Timestamp;
 use serde_json::json;
-use tidelock::{NextRound, Phase, SessionState, Status, SyncRequest};
+use tidelock::{NextRound, Phase, SessionState, SyncRequest};
 
 use crate::support::{Device, World};
-
-/// Waits for a published status that is so.
-async fn told(device: &Device, is: impl Fn(&Status) -> bool) -> Status {
-    let mut statuses = device.tidelock.status_stream();
-    let wait = async {
-        loop {
-            let status = statuses.next().await.expect("it goes on");
-            if is(&status) {
-                return status;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the status says so in time")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_and_what_moved_last_is_told_by_collection_and_outlives_a_restart() {
@@ -29,7 +12,7 @@ async fn what_waits_and_what_moved_last_is_told_by_collection_and_outlives_a_res
         let device = world.device("here");
         let began = Timestamp::now();
         device.save("notes", "a", r#"{"body":"12345"}"#).await;
-        let waiting = told(&device, |status| status.pending_bytes > 0).await;
+        let waiting = device.told(|status| status.pending_bytes > 0).await;
         let oldest = waiting.oldest_pending_at.unwrap();
         assert!(oldest.as_millisecond() >= began.as_millisecond() && oldest <= Timestamp::now(), "{oldest}");
         assert_eq!(waiting.collections["notes"].oldest_pending_at, Some(oldest));
@@ -42,7 +25,7 @@ async fn what_waits_and_what_moved_last_is_told_by_collection_and_outlives_a_res
         );
 
         device.sync().await;
-        let synced = told(&device, |status| status.last_synced_at.is_some()).await;
+        let synced = device.told(|status| status.last_synced_at.is_some()).await;
         assert_eq!((synced.pending_bytes, synced.oldest_pending_at), (0, None));
         let notes = &synced.collections["notes"];
         assert!(notes.last_pushed_at >= Some(began) && notes.last_pulled_at >= notes.last_pushed_at, "{notes:?}");
@@ -100,14 +83,14 @@ async fn the_session_and_the_next_round_are_told_with_their_reasons() {
         let claims = json!({ "sub": "somebody", "role": "service_role", "exp": 4_000_000_000_u32 });
         device.tidelock.set_access_token(Some(world.project.mint_token(&claims).unwrap().into()));
         // Nothing but the token has changed, and whoever follows the status is told.
-        let session = told(&device, |status| status.session.state == SessionState::SignedIn).await.session;
+        let session = device.told(|status| status.session.state == SessionState::SignedIn).await.session;
         assert_eq!(session.user.as_deref(), Some("somebody"));
         assert_eq!(session.expires_at.map(Timestamp::as_second), Some(4_000_000_000));
     }
     let text = world.config_text(&world.folder("auto"), "auto = true").replace(&world.project.secret_key, "sb_wrong");
     let tidelock = tidelock::Tidelock::open(tidelock::Config::from_toml(&text).unwrap()).unwrap();
     let refused = Device { tidelock, directory: world.folder("auto") };
-    let status = told(&refused, |status| status.phase == Phase::NeedsAuth).await;
+    let status = refused.told(|status| status.phase == Phase::NeedsAuth).await;
     assert_eq!((status.session.state, status.next_round_reason), (SessionState::NeedsAuth, Some(NextRound::Retry)));
     assert!(status.phase_reason.starts_with("the server does not accept the credentials: "), "{}", status.phase_reason);
     assert!(status.next_round_at > Some(Timestamp::now()));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::StreamExt;
 use tempfile::TempDir;
 use tidelock::adapters::sqlite::ListQuery;
 use tidelock::{Config, Document, Status, SyncReport, SyncRequest, Tidelock};
@@ -151,6 +152,16 @@ impl Device {
                 return status;
             }
             assert!(tokio::time::Instant::now() < deadline, "not settled in time: {status:?}");
+        }
+    }
+
+    /// The first published status that is so, and still is: what is published may be a moment behind.
+    pub async fn told(&self, is_so: impl Fn(&Status) -> bool) -> Status {
+        let is_so = |status: &Status| std::future::ready(is_so(status) && is_so(&self.tidelock.status()));
+        let mut found = self.tidelock.status_stream().filter(is_so);
+        match tokio::time::timeout(Duration::from_secs(120), found.next()).await {
+            Ok(Some(status)) => status,
+            Ok(None) | Err(_) => panic!("it did not come to that: {:?}", self.tidelock.status()),
         }
     }
 

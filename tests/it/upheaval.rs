@@ -1,7 +1,6 @@
 //! What happens to a server in its life, and what devices make of it: an older dump, tables emptied, columns that come
 //! and go, names that change, deletions that were forgotten.
 
-use futures::StreamExt;
 use tidelock::adapters::sqlite::QueueFilter;
 use tidelock::{Document, Phase, Status, SyncReport, SyncRequest};
 use tidelock_testbed::Fault;
@@ -58,11 +57,7 @@ async fn h40_a_server_restored_from_an_older_dump_stops_devices_until_it_is_acce
         let error = fails(&device).await;
         assert!(error.contains("another database") && error.contains("sync --accept-server"), "{error}");
     }
-    let mut statuses = device.tidelock.status_stream();
-    let mut status = statuses.next().await.unwrap();
-    while status.phase == Phase::Syncing {
-        status = statuses.next().await.unwrap();
-    }
+    let status = device.told(|status| status.phase != Phase::Syncing).await;
     assert_eq!((status.phase, status.pending), (Phase::Paused, 2), "{status:?}");
     assert!(status.last_error.is_some_and(|error| error.contains("accept-server")));
     assert_equal(&device.records("notes").await, &before, "everything is kept");

@@ -60,6 +60,22 @@ fn what_is_noticed_during_a_write_is_written_after_it() {
 }
 
 #[test]
+fn what_the_book_did_not_take_is_tried_again_a_second_later_and_not_for_ever_at_the_end() {
+    let start = Instant::now();
+    let mut machine = idle(start);
+    let not_taken = Input::Written { pending: None, is_counting: false };
+    machine.handle(Input::Wanted, start);
+    machine.handle(Input::Noticed { is_urgent: true }, start);
+    assert_eq!(machine.handle(not_taken, start), []);
+    let later = start + LOG_WRITE_PAUSE;
+    assert_eq!(machine.deadline(), Some((later, Reason::Write)));
+    assert_eq!(machine.handle(Input::Woken, later), [Effect::Write { all: false }]);
+    machine.handle(written(0), later);
+    assert_eq!(machine.handle(Input::Stopping, later), [Effect::Write { all: true }]);
+    assert_eq!(machine.handle(not_taken, later), [Effect::Finish]);
+}
+
+#[test]
 fn repetitions_that_are_counted_are_written_when_their_window_ends() {
     let start = Instant::now();
     let mut machine = idle(start);

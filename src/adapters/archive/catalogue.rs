@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ const TRIED: &str = "tried.json";
 /// After how long what is not finished never will be.
 const UNFINISHED_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// A file that was changed so long ago would have another time if it were changed again.
+const SETTLED_AGE: Duration = Duration::from_secs(2);
+
 /// How far in the future a backup may be by a clock that was set back a little.
 const CLOCK_SLACK_MS: i64 = 60_000;
 
@@ -31,19 +35,28 @@ pub(super) struct Entry {
     /// Its file.
     pub path: PathBuf,
     /// What it says of itself.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// Its size.
     pub bytes: u64,
 }
 
+/// What was read before, each with its file's time: what is as it was then need not be opened again.
+pub(super) type Seen = BTreeMap<PathBuf, (SystemTime, Entry)>;
+
 impl Entry {
+    fn read(path: &Path) -> Result<Self, ArchiveError> {
+        let backup = container::open(path)?;
+        Ok(Self { path: path.to_owned(), manifest: Arc::new(backup.manifest), bytes: backup.bytes })
+    }
+
     /// Whether its time can be believed: one of the future was taken while the clock was wrong.
     pub(super) fn is_dated(&self, now: Timestamp) -> bool {
         self.manifest.timestamp.as_millisecond() <= now.as_millisecond() + CLOCK_SLACK_MS
     }
 }
 
-/// The backups of a folder, oldest first and those of the future before them, and the files that look like some and are none.
+/// The backups of a folder, oldest first and those of the future before them, and the files that look like some and are
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     /// The backups.
@@ -56,13 +69,19 @@ pub(super) struct Catalogue {
 }
 
 impl Catalogue {
-    /// Reads the manifests of all files. A folder that is not there has none.
-    pub(super) fn read(directory: &Path) -> Result<Self, ArchiveError> {
-        let mut catalogue = Self::default();
+    /// Reads the manifests of all files that are not as they were seen. A folder that is not there has none.
+    pub(super) fn read(directory: &Path, seen: &mut Seen) -> Result<Self, ArchiveError> {
+        let (mut catalogue, before) = (Self::default(), std::mem::take(seen));
         for path in files(directory)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == EXTENSION)) {
-            match container::open(&path) {
-                Ok(backup) => {
-                    catalogue.entries.push(Entry { path, manifest: backup.manifest, bytes: backup.bytes });
+            let (bytes, changed) = path.metadata().map_or((0, None), |file| (file.len(), file.modified().ok()));
+            let is_same = |(at, entry): &&(SystemTime, Entry)| Some(*at) == changed && entry.bytes == bytes;
+            let known = before.get(&path).filter(is_same).map(|(_, entry)| Ok(entry.clone()));
+            match known.unwrap_or_else(|| Entry::read(&path)) {
+                Ok(entry) => {
+                    if let Some(at) = changed.filter(is_settled) {
+                        seen.insert(path, (at, entry.clone()));
+                    }
+                    catalogue.entries.push(entry);
                 }
                 Err(error) => catalogue.damaged.push((path, error)),
             }
@@ -102,7 +121,7 @@ impl Catalogue {
 
     /// The backups that it takes to restore one: the full one first, then what continues it.
     pub(super) fn chain(&self, entry: &Entry) -> Result<Vec<&Entry>, ArchiveError> {
-        let Manifest { id, .. } = &entry.manifest;
+        let Manifest { id, .. } = &*entry.manifest;
         let mut chain = vec![self.find(id)?];
         while let Some(after) = chain.last().and_then(|last| last.manifest.after.as_deref()) {
             let before = self.by_digest.get(after).filter(|_| chain.len() <= self.entries.len());
@@ -174,6 +193,10 @@ pub(super) fn sweep(directory: &Path) -> Result<(), ArchiveError> {
         removed.map_err(io)?;
     }
     Ok(())
+}
+
+fn is_settled(changed: &SystemTime) -> bool {
+    changed.elapsed().is_ok_and(|age| age > SETTLED_AGE)
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>, ArchiveError> {

@@ -29,11 +29,11 @@ impl FileArchive {
         let options = self.options();
         private_directory(&options.directory).map_err(io)?;
         catalogue::sweep(&options.directory)?;
-        let known = Catalogue::read(&options.directory)?;
+        let known = self.catalogue_in(&options.directory)?;
         self.inner.quota.count_backups(known.bytes());
         let now = sqlite::contents_of(&options.store)?;
         let is_same = |entry: &Entry| {
-            let Manifest { client_id, stamp, counts, .. } = &entry.manifest;
+            let Manifest { client_id, stamp, counts, .. } = &*entry.manifest;
             (client_id, *stamp) == (&now.identity.client_id, now.stamp.0)
                 && now.counts.iter().all(|(name, counts_now)| counts.get(&**name) == Some(counts_now))
         };
@@ -41,7 +41,7 @@ impl FileArchive {
             return Ok(None);
         }
         let continued = match self.continued(&options, &known) {
-            Some((newest, cut)) => match write_log(&options, reason, newest, &cut, &now) {
+            Some((newest, cut)) => match self.write_log(&options, reason, newest, &cut, &now) {
                 // The log is kept no more, and what was copied went with it: a full one begins anew.
                 Err(_) if cut.parts.iter().any(|part| !part.exists()) => None,
                 written => Some(written?),
@@ -56,7 +56,7 @@ impl FileArchive {
                 self.write_full(&options, reason, held)?
             }
         };
-        self.inner.quota.count_backups(prune(&options)?);
+        self.inner.quota.count_backups(self.prune(&options)?);
         Ok(Some(taken))
     }
 
@@ -75,13 +75,39 @@ impl FileArchive {
         Some((newest, sqlite::joined(cut, ended)?))
     }
 
+    fn write_log(
+        &self,
+        options: &ArchiveOptions,
+        reason: Reason,
+        newest: &Entry,
+        cut: &Cut,
+        contents: &Contents,
+    ) -> Result<Taken, ArchiveError> {
+        let began = Timestamp::now();
+        let sizes = cut.parts.iter().map(|part| Ok(part.metadata()?.len()));
+        self.make_room(options, sizes.sum::<std::io::Result<u64>>().map_err(io)?)?;
+        let id = name(began, Kind::Log);
+        let payload = |sink: &mut dyn Write| {
+            cut.parts.iter().try_fold(0, |bytes, part| Ok(bytes + pour(File::open(part).map_err(io)?, sink)?))
+        };
+        let manifest = |plain_bytes| {
+            let own = manifest(&id, Kind::Log, reason, began, contents, plain_bytes, Some(cut.position));
+            let (after, base) = (Some(newest.manifest.digest.clone()), newest.manifest.base.clone());
+            Manifest { after, base, ..own }
+        };
+        let taken = write(options, &id, payload, manifest)?;
+        // It is in a backup now; what a crash leaves of it is recognised by where it ends.
+        cut.parts.iter().try_for_each(std::fs::remove_file).map_err(io)?;
+        Ok(taken)
+    }
+
     /// Beside backups that take so many bytes.
     fn write_full(&self, options: &ArchiveOptions, reason: Reason, held: u64) -> Result<Taken, ArchiveError> {
         let began = Timestamp::now();
         let database = sqlite::database(&options.store);
         let size = database.metadata().map_err(io)?.len();
         // The copy, and what zstd makes of it: rarely more than half.
-        let held = make_room(options, size + size / 2)?.unwrap_or(held);
+        let held = self.make_room(options, size + size / 2)?.unwrap_or(held);
         self.make_room_within_quota(options, size / 2, held)?;
         let log = self.begin_log(options);
         let copy = scratch(&options.directory)?;
@@ -93,6 +119,19 @@ impl FileArchive {
         write(options, &id, |sink| pour(File::open(&copy).map_err(io)?, sink), manifest)
     }
 
+    /// Makes sure that so many bytes can be written: first what need not be kept goes, then it is refused. Where something
+    /// went it tells what the others take.
+    fn make_room(&self, options: &ArchiveOptions, needed: u64) -> Result<Option<u64>, ArchiveError> {
+        if lack_of(&options.directory, needed).map_err(io)?.is_none() {
+            return Ok(None);
+        }
+        let left = self.prune(options)?;
+        match lack_of(&options.directory, needed).map_err(io)? {
+            None => Ok(Some(left)),
+            Some(lack) => Err(ArchiveError::NoRoom(format!("a backup needs {lack}"))),
+        }
+    }
+
     /// Makes sure that a backup of so many bytes fits into the quota: first what need not be kept goes, then it is
     /// refused. What continues a backup only moves there from the kept log, so nobody asks for it.
     fn make_room_within_quota(&self, options: &ArchiveOptions, bytes: u64, held: u64) -> Result<(), ArchiveError> {
@@ -101,8 +140,31 @@ impl FileArchive {
         if quota.admit_backup(bytes).is_ok() {
             return Ok(());
         }
-        quota.count_backups(prune(options)?);
+        quota.count_backups(self.prune(options)?);
         quota.admit_backup(bytes).map_err(ArchiveError::OverQuota)
+    }
+
+    /// Removes the backups that need not be kept, newest first: what a crash leaves of a chain is still one. Tells what the
+    /// others take.
+    fn prune(&self, options: &ArchiveOptions) -> Result<u64, ArchiveError> {
+        let catalogue = self.catalogue_in(&options.directory)?;
+        let (now, tried) = (Timestamp::now(), catalogue::tried(&options.directory));
+        // What is of the future counts as oldest.
+        let taken_ms = |entry: &Entry| if entry.is_dated(now) { entry.manifest.timestamp.as_millisecond() } else { 0 };
+        let taken: Vec<i64> = catalogue.entries.iter().map(taken_ms).collect();
+        let mut wanted = kept(&taken, Keep { last: options.keep.last.max(1), ..options.keep });
+        let is_good = |entry: &Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| trial.good);
+        wanted.extend(catalogue.entries.iter().rposition(is_good));
+        let chains = wanted.into_iter().filter_map(|at| catalogue.chain(&catalogue.entries[at]).ok());
+        let needed: BTreeSet<&PathBuf> = chains.flatten().map(|entry| &entry.path).collect();
+        // What lacks something is left alone: that may be out of reach for a moment only.
+        let is_whole = |entry: &&Entry| catalogue.chain(entry).is_ok();
+        let mut left = catalogue.bytes();
+        for entry in catalogue.entries.iter().rev().filter(|entry| !needed.contains(&entry.path)).filter(is_whole) {
+            std::fs::remove_file(&entry.path).map_err(io)?;
+            left -= entry.bytes;
+        }
+        Ok(left)
     }
 
     /// From here on the log is kept, so that the next backup can continue this one.
@@ -124,31 +186,6 @@ fn is_due(options: &ArchiveOptions, known: &Catalogue) -> bool {
     let log_bytes: u64 = logs.iter().map(|entry| entry.manifest.plain_bytes).sum();
     let age = Duration::try_from(Timestamp::now().duration_since(base.manifest.timestamp)).unwrap_or_default();
     logs.len() >= CHAIN_LENGTH || log_bytes > base.manifest.plain_bytes.max(CHAIN_BYTES) || age >= options.full_interval
-}
-
-fn write_log(
-    options: &ArchiveOptions,
-    reason: Reason,
-    newest: &Entry,
-    cut: &Cut,
-    contents: &Contents,
-) -> Result<Taken, ArchiveError> {
-    let began = Timestamp::now();
-    let sizes = cut.parts.iter().map(|part| Ok(part.metadata()?.len()));
-    make_room(options, sizes.sum::<std::io::Result<u64>>().map_err(io)?)?;
-    let id = name(began, Kind::Log);
-    let payload = |sink: &mut dyn Write| {
-        cut.parts.iter().try_fold(0, |bytes, part| Ok(bytes + pour(File::open(part).map_err(io)?, sink)?))
-    };
-    let manifest = |plain_bytes| {
-        let own = manifest(&id, Kind::Log, reason, began, contents, plain_bytes, Some(cut.position));
-        let (after, base) = (Some(newest.manifest.digest.clone()), newest.manifest.base.clone());
-        Manifest { after, base, ..own }
-    };
-    let taken = write(options, &id, payload, manifest)?;
-    // It is in a backup now; what a crash leaves of it is recognised by where it ends.
-    cut.parts.iter().try_for_each(std::fs::remove_file).map_err(io)?;
-    Ok(taken)
 }
 
 fn write(
@@ -210,40 +247,4 @@ pub(super) fn manifest(
         log,
         digest: String::new(),
     }
-}
-
-/// Makes sure that so many bytes can be written: first what need not be kept goes, then it is refused. Where something
-/// went it tells what the others take.
-fn make_room(options: &ArchiveOptions, needed: u64) -> Result<Option<u64>, ArchiveError> {
-    if lack_of(&options.directory, needed).map_err(io)?.is_none() {
-        return Ok(None);
-    }
-    let left = prune(options)?;
-    match lack_of(&options.directory, needed).map_err(io)? {
-        None => Ok(Some(left)),
-        Some(lack) => Err(ArchiveError::NoRoom(format!("a backup needs {lack}"))),
-    }
-}
-
-/// Removes the backups that need not be kept, newest first: what a crash leaves of a chain is still one. Tells what the
-/// others take.
-fn prune(options: &ArchiveOptions) -> Result<u64, ArchiveError> {
-    let catalogue = Catalogue::read(&options.directory)?;
-    let (now, tried) = (Timestamp::now(), catalogue::tried(&options.directory));
-    // What is of the future counts as oldest.
-    let taken_ms = |entry: &Entry| if entry.is_dated(now) { entry.manifest.timestamp.as_millisecond() } else { 0 };
-    let taken: Vec<i64> = catalogue.entries.iter().map(taken_ms).collect();
-    let mut wanted = kept(&taken, Keep { last: options.keep.last.max(1), ..options.keep });
-    let is_good = |entry: &Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| trial.good);
-    wanted.extend(catalogue.entries.iter().rposition(is_good));
-    let chains = wanted.into_iter().filter_map(|at| catalogue.chain(&catalogue.entries[at]).ok());
-    let needed: BTreeSet<&PathBuf> = chains.flatten().map(|entry| &entry.path).collect();
-    // What lacks something is left alone: that may be out of reach for a moment only.
-    let is_whole = |entry: &&Entry| catalogue.chain(entry).is_ok();
-    let mut left = catalogue.bytes();
-    for entry in catalogue.entries.iter().rev().filter(|entry| !needed.contains(&entry.path)).filter(is_whole) {
-        std::fs::remove_file(&entry.path).map_err(io)?;
-        left -= entry.bytes;
-    }
-    Ok(left)
 }

@@ -14,7 +14,7 @@ mod notice;
 mod rebuild;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -32,9 +32,10 @@ pub use self::manifest::{Kind, Manifest};
 pub use self::notice::Notice;
 pub(crate) use self::notice::Notices;
 use crate::adapters::sqlite::{Log, Quota};
-use catalogue::{Catalogue, Entry};
+use crate::locks::locked;
+use catalogue::{Catalogue, Entry, Seen};
 pub use rebuild::Point;
-pub(crate) use rebuild::Rebuilt;
+pub(crate) use rebuild::{Rebuilt, demand_new};
 
 /// How backups are kept.
 #[derive(Debug, Clone)]
@@ -123,16 +124,15 @@ struct Inner {
     quota: Quota,
     /// One thing at a time.
     work: Mutex<()>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// So that what happens often does not open every file.
+    seen: Mutex<Seen>,
 }
 
 impl FileArchive {
     /// An archive over an opened store, or, without its log, over the files alone.
     pub(crate) fn new(options: ArchiveOptions, log: Option<Log>, quota: Quota) -> Self {
-        Self { inner: Arc::new(Inner { options: Mutex::new(options), log, quota, work: Mutex::new(()) }) }
+        let (options, work, seen) = (Mutex::new(options), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { options, log, quota, work, seen }) }
     }
 
     /// Takes over changed settings.
@@ -165,7 +165,11 @@ impl FileArchive {
     }
 
     fn catalogue(&self) -> Result<Catalogue, ArchiveError> {
-        Catalogue::read(&self.options().directory)
+        self.catalogue_in(&self.options().directory)
+    }
+
+    fn catalogue_in(&self, directory: &Path) -> Result<Catalogue, ArchiveError> {
+        Catalogue::read(directory, &mut locked(&self.inner.seen))
     }
 
     /// What all backups take, for the quota.
@@ -210,22 +214,21 @@ impl FileArchive {
 }
 
 fn view(entry: &Entry, tried: &catalogue::Tried) -> BackupView {
-    let Manifest { id, kind, reason, timestamp, client_id, base, digest, counts, is_encrypted, .. } =
-        entry.manifest.clone();
-    let verified_at = tried.get(&digest).filter(|trial| trial.good).map(|trial| trial.at);
+    let manifest = &entry.manifest;
+    let verified_at = tried.get(&manifest.digest).filter(|trial| trial.good).map(|trial| trial.at);
     BackupView {
-        id,
+        id: manifest.id.clone(),
         path: entry.path.clone(),
-        kind,
-        reason,
-        timestamp,
-        age_seconds: Timestamp::now().as_second() - timestamp.as_second(),
+        kind: manifest.kind,
+        reason: manifest.reason,
+        timestamp: manifest.timestamp,
+        age_seconds: Timestamp::now().as_second() - manifest.timestamp.as_second(),
         bytes: entry.bytes,
-        records: counts.values().map(|counts| counts.records).sum(),
-        pending: counts.values().map(|counts| counts.pending).sum(),
-        client_id,
-        base,
-        encrypted: is_encrypted,
+        records: manifest.counts.values().map(|counts| counts.records).sum(),
+        pending: manifest.counts.values().map(|counts| counts.pending).sum(),
+        client_id: manifest.client_id.clone(),
+        base: manifest.base.clone(),
+        encrypted: manifest.is_encrypted,
         verified: verified_at.is_some(),
         verified_at,
     }

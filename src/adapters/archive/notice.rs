@@ -55,8 +55,8 @@ pub(crate) struct Notices {
     pub all: Vec<Notice>,
     /// The names of files that look like backups and cannot be read: they are not gone.
     pub unread: BTreeSet<String>,
-    /// The names of those that it takes to restore the newest, in their order, or why they cannot be uploaded.
-    pub newest_chain: Result<Vec<String>, String>,
+    /// The names of those that it takes to restore the newest, or why they cannot be uploaded.
+    pub newest_chain: Result<BTreeSet<String>, String>,
 }
 
 impl FileArchive {
@@ -108,8 +108,8 @@ fn in_microseconds(at: Timestamp) -> Timestamp {
 }
 
 /// The chain of the newest backup, if it is whole, was not found bad, and nobody without the key can read any of it.
-fn uploadable(catalogue: &Catalogue, tried: &Tried) -> Result<Vec<String>, String> {
-    let Some(newest) = catalogue.newest() else { return Ok(Vec::new()) };
+fn uploadable(catalogue: &Catalogue, tried: &Tried) -> Result<BTreeSet<String>, String> {
+    let Some(newest) = catalogue.newest() else { return Ok(BTreeSet::new()) };
     let chain = catalogue.chain(newest).map_err(|error| error.to_string())?;
     let is_bad = |entry: &&&Entry| tried.get(&entry.manifest.digest).is_some_and(|trial| !trial.good);
     if let Some(bad) = chain.iter().find(is_bad) {

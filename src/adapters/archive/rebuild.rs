@@ -126,6 +126,7 @@ impl FileArchive {
 
     /// Writes a backup that stands alone, whatever it is made of.
     pub(crate) fn export(&self, point: &Point, to: &Path) -> Result<Manifest, ArchiveError> {
+        demand_new(to)?;
         self.write_alone(&self.parts_of(point)?, to)
     }
 
@@ -141,9 +142,6 @@ impl FileArchive {
     }
 
     fn write_alone(&self, parts: &Parts, to: &Path) -> Result<Manifest, ArchiveError> {
-        if to.exists() {
-            return Err(ArchiveError::Invalid(format!("{} exists already; name another file", to.display())));
-        }
         let (copy, Rebuilt { contents, .. }) = self.rebuild_in(&self.options().directory, parts)?;
         let began = Timestamp::now();
         let payload =
@@ -152,6 +150,12 @@ impl FileArchive {
             |bytes| manifest(&name(began, Kind::Full), Kind::Full, Reason::Requested, began, &contents, bytes, None);
         Ok(container::write(to, &self.options().keys, payload, own)?.0)
     }
+}
+
+/// No file is overwritten, and nothing is put together for one that could not be written.
+pub(crate) fn demand_new(file: &Path) -> Result<(), ArchiveError> {
+    let words = || format!("{} exists already; name another file", file.display());
+    if file.exists() { Err(ArchiveError::Invalid(words())) } else { Ok(()) }
 }
 
 /// A backup's name never has a slash or an ending.

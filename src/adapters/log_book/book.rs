@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::types::{ToSqlOutput, Type};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params, params_from_iter};
 use tidelock_actors::limits::{LOG_HISTORY_MAX, LOG_PENDING_BYTES, LOG_PENDING_ROWS};
 use tidelock_actors::logs::{BookState, Drained, Entry, Kept, LogQuery, Settled};
 
@@ -25,8 +25,11 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS entries_pending ON entries (is_call, number, bytes) WHERE is_pending = 1;
     CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
-/// How long it waits for somebody who reads the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const INSERT: &str = "INSERT INTO entries (level, last_ms, is_call, is_pending, count, bytes, body)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const SET: &str = "INSERT OR REPLACE INTO counts VALUES (?1, ?2)";
+/// Among the counts: when the server last took some.
+const SHIPPED: &str = "shipped_ms";
 /// Bytes to which the log of the file is cut back.
 const LOG_BYTES: i64 = 4 * 1024 * 1024;
 
@@ -40,21 +43,21 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// The book in this file, which is made for its owner's eyes alone.
-    pub fn open(path: &Path) -> rusqlite::Result<Self> {
+    /// The book in this file, which is made for its owner's eyes alone. Whoever has it locked is waited for, `busy` at most.
+    pub fn open(path: &Path, busy: Duration) -> rusqlite::Result<Self> {
         // SQLite gives the log and its index the permissions of the database. If the file cannot be made, opening tells.
         let _ = private(OpenOptions::new().write(true).create(true).truncate(false)).open(path);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::prepared(Connection::open_with_flags(path, flags)?)
+        Self::prepared(Connection::open_with_flags(path, flags)?, busy)
     }
 
     /// A book that ends with the process.
     pub fn in_memory() -> rusqlite::Result<Self> {
-        Self::prepared(Connection::open_in_memory()?)
+        Self::prepared(Connection::open_in_memory()?, Duration::ZERO)
     }
 
-    fn prepared(connection: Connection) -> rusqlite::Result<Self> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+    fn prepared(connection: Connection, busy: Duration) -> rusqlite::Result<Self> {
+        connection.busy_timeout(busy)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         // A power cut may take the last entries with it; nobody who logs waits for the disk.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -81,6 +84,40 @@ impl Book {
         let state = state(&transaction)?;
         transaction.commit()?;
         Ok(state)
+    }
+
+    /// Takes over all that another book has.
+    pub fn take_over(&mut self, other: &Self) -> rusqlite::Result<()> {
+        let mut found = other
+            .connection
+            .prepare("SELECT level, last_ms, is_call, is_pending, count, bytes, body FROM entries ORDER BY number")?;
+        let mut counted = other.connection.prepare("SELECT name, value FROM counts")?;
+        let history = other.history;
+        let transaction = self.connection.transaction()?;
+        let mut entries = found.query([])?;
+        while let Some(entry) = entries.next()? {
+            let values = (0..7).map(|column| entry.get_ref(column)).collect::<rusqlite::Result<Vec<_>>>()?;
+            let values = values.into_iter().map(ToSqlOutput::Borrowed);
+            transaction.prepare_cached(INSERT)?.execute(params_from_iter(values))?;
+        }
+        let mut counts = counted.query([])?;
+        while let Some(count) = counts.next()? {
+            let (name, value): (String, i64) = (count.get(0)?, count.get(1)?);
+            match name.as_str() {
+                SHIPPED => transaction.execute(SET, params![SHIPPED, value]).map(drop)?,
+                name => add(&transaction, name, value)?,
+            }
+        }
+        shed(&transaction, 0)?;
+        prune(&transaction, history)?;
+        transaction.commit()?;
+        self.history = history;
+        Ok(())
+    }
+
+    /// Whether entries of it are on their way.
+    pub fn is_leased(&self) -> bool {
+        self.leased > 0
     }
 
     /// The newest of those that the query means, the oldest first.
@@ -121,7 +158,7 @@ impl Book {
     /// Says what became of those that were leased up to `last`.
     pub fn settle(&mut self, last: i64, settled: Settled) -> rusqlite::Result<BookState> {
         // Those of a book that was set aside meanwhile are not in this one.
-        let is_known = last > 0 && last == std::mem::take(&mut self.leased);
+        let is_known = last > 0 && last == self.leased;
         let history = self.history;
         let transaction = self.connection.transaction()?;
         let settle = || -> rusqlite::Result<usize> {
@@ -133,7 +170,7 @@ impl Book {
         match settled {
             Settled::Shipped { now_ms } if is_known => {
                 settle()?;
-                transaction.execute("INSERT OR REPLACE INTO counts VALUES ('shipped_ms', ?1)", [now_ms])?;
+                transaction.execute(SET, params![SHIPPED, now_ms])?;
             }
             Settled::Refused if is_known => {
                 let count = settle()?;
@@ -143,15 +180,14 @@ impl Book {
         }
         let state = state(&transaction)?;
         transaction.commit()?;
+        self.leased = 0;
         Ok(state)
     }
 }
 
 fn insert(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     let body = serde_json::to_string(entry).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO entries (level, last_ms, is_call, is_pending, count, bytes, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
+    let mut statement = transaction.prepare_cached(INSERT)?;
     let count = i64::try_from(entry.count).unwrap_or(i64::MAX);
     let (level, last_ms, bytes) = (entry.level.rank(), entry.last_at.as_millisecond(), body.len());
     let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -220,7 +256,7 @@ fn state(transaction: &Transaction<'_>) -> rusqlite::Result<BookState> {
     let mut count = |name: &str| statement.query_row([name], |row| row.get::<_, i64>(0)).optional();
     let [shed, folded, refused] = ["shed", "folded", "refused"]
         .map(|name| count(name).map(|count| u64::try_from(count.unwrap_or_default()).unwrap_or_default()));
-    let shipped_ms = count("shipped_ms")?;
+    let shipped_ms = count(SHIPPED)?;
     let (pending, _) = pending(transaction)?;
     Ok(BookState { pending, shed: shed?, folded: folded?, refused: refused?, shipped_ms, trouble: None })
 }

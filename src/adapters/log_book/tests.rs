@@ -26,7 +26,11 @@ impl World {
     }
 
     fn append(&self, entries: Vec<Entry>) -> BookState {
-        block_on(self.book.append(Drained { entries, ..Drained::default() }, 500)).unwrap()
+        self.try_append(entries).unwrap()
+    }
+
+    fn try_append(&self, entries: Vec<Entry>) -> Result<BookState, BookError> {
+        block_on(self.book.append(Drained { entries, ..Drained::default() }.into(), 500))
     }
 
     fn messages(&self, query: LogQuery) -> Vec<String> {
@@ -111,7 +115,7 @@ fn h48_the_oldest_beyond_the_bound_are_shed_and_counted_and_calls_last() {
     let mut warnings = entries(10..LOG_PENDING_ROWS, Severity::Warn);
     warnings[0].count = 5;
     let drained = Drained { entries: warnings, shed: 3, folded: 4, is_counting: false };
-    let state = block_on(world.book.append(drained, 500)).unwrap();
+    let state = block_on(world.book.append(drained.into(), 500)).unwrap();
     assert_eq!((state.pending, state.shed, state.folded), (LOG_PENDING_ROWS as u64, 3, 4));
     let more = 100;
     let state = world.append(entries(LOG_PENDING_ROWS..LOG_PENDING_ROWS + more, Severity::Warn));
@@ -191,16 +195,65 @@ fn a_damaged_book_is_set_aside_and_logging_goes_on() {
     assert_eq!((state.pending, state.trouble), (3, None), "the new one is a file");
 }
 
+/// A world in which a folder stands where the file would be.
+fn without_a_file(patience: Patience) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join(FILE)).unwrap();
+    World { book: SqliteLogBook::start_with(folder.path(), patience).unwrap(), folder }
+}
+
 #[test]
 fn a_book_that_cannot_be_written_goes_on_in_memory_and_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    // A folder stands where the file would be.
-    std::fs::create_dir(folder.path().join(FILE)).unwrap();
-    let world = World { book: SqliteLogBook::start(folder.path()).unwrap(), folder };
+    let world = without_a_file(PATIENCE);
     let state = world.append(entries(0..3, Severity::Warn));
     assert_eq!(state.pending, 3);
     assert!(state.trouble.is_some_and(|trouble| trouble.contains("in memory")));
     assert_eq!(world.messages(LogQuery::default()).len(), 3);
     let (numbers, _) = world.lease(10);
     assert_eq!(world.settle(numbers, SHIPPED).pending, 0);
+}
+
+#[test]
+fn what_memory_held_is_written_once_there_can_be_a_file_and_not_while_it_is_on_its_way() {
+    let world = without_a_file(Patience { retry: Duration::ZERO, ..PATIENCE });
+    let drained = Drained { entries: entries(0..3, Severity::Warn), shed: 5, folded: 2, is_counting: false };
+    let state = block_on(world.book.append(drained.into(), 500)).unwrap();
+    assert!(state.trouble.is_some());
+    let (numbers, _) = world.lease(1);
+    std::fs::remove_dir(world.folder.path().join(FILE)).unwrap();
+    let state = world.append(entries(3..4, Severity::Warn));
+    assert!(state.trouble.is_some() && !world.folder.path().join(FILE).exists(), "one is on its way: {state:?}");
+    assert_eq!(world.settle(numbers, SHIPPED).pending, 3);
+    let state = world.append(entries(4..5, Severity::Warn));
+    let expected = BookState { pending: 4, shed: 5, folded: 2, refused: 0, shipped_ms: Some(77), trouble: None };
+    assert_eq!(state, expected);
+    let world = world.reopened();
+    assert_eq!(world.messages(LogQuery::default()), ["0", "1", "2", "3", "4"]);
+    assert_eq!(world.lease(10).1, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_file_that_failed_is_left_alone_for_a_minute() {
+    let world = without_a_file(PATIENCE);
+    world.append(entries(0..3, Severity::Warn));
+    std::fs::remove_dir(world.folder.path().join(FILE)).unwrap();
+    assert!(world.append(entries(3..4, Severity::Warn)).trouble.is_some());
+    assert!(!world.folder.path().join(FILE).exists());
+}
+
+#[test]
+fn a_file_that_somebody_has_locked_is_tried_again_and_nothing_goes_to_memory() {
+    let World { folder, .. } = World::new();
+    let patience = Patience { busy: Duration::from_millis(10), ..PATIENCE };
+    let world = World { book: SqliteLogBook::start_with(folder.path(), patience).unwrap(), folder };
+    world.append(entries(0..1, Severity::Warn));
+    let other = rusqlite::Connection::open(world.folder.path().join(FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = world.try_append(entries(1..2, Severity::Warn)).unwrap_err();
+    assert!(error.to_string().contains("locked"), "{error}");
+    assert_eq!(world.messages(LogQuery::default()), ["0"], "it can still be read");
+    other.execute_batch("COMMIT").unwrap();
+    let state = world.append(entries(1..2, Severity::Warn));
+    assert_eq!((state.pending, state.trouble), (2, None));
+    assert_eq!(world.reopened().messages(LogQuery::default()), ["0", "1"]);
 }

@@ -1,15 +1,14 @@
 //! Backups' files in Supabase Storage. They are written once and never changed, so that one that is there is the right one.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::Path;
 
-use bytes::Bytes;
 use reqwest::{Method, header};
-use tidelock_actors::backups::ArchiveError;
 use tidelock_actors::limits::PLAIN_UPLOAD_BYTES;
 use tidelock_actors::model::{Fault, FaultKind};
 
-use super::resumable::{self, Refused};
+use super::files::{apart, read, unwritten};
+use super::resumable::Refused;
 use super::{FetchError, missing};
 use crate::adapters::supabase::Account;
 use crate::private::new_private_file;
@@ -27,34 +26,40 @@ pub(super) fn name_of(user: &str, place: &str, id: &str) -> String {
     format!("{user}/{place}/{id}.tidelock")
 }
 
-/// Puts a file into a bucket, part by part where the server can take it so; what was sent before is not sent again.
-pub(super) async fn upload(
-    account: &Account,
-    bucket: &str,
-    name: &str,
-    file: &Path,
-    notes: &Path,
-) -> Result<(), Fault> {
-    match resumable::upload(account, bucket, name, file, notes).await {
-        Err(Refused::NotOffered) => upload_whole(account, bucket, name, file).await,
-        Err(Refused::Fault(fault)) => is_there(fault),
-        Ok(()) => Ok(()),
-    }
+/// A file of this device's, and where it goes.
+pub(super) struct Upload<'a> {
+    pub account: &'a Account,
+    pub bucket: &'a str,
+    /// Its name in the bucket.
+    pub name: &'a str,
+    pub file: &'a Path,
+    /// The folder for the note of an upload that was begun.
+    pub notes: &'a Path,
 }
 
-async fn upload_whole(account: &Account, bucket: &str, name: &str, file: &Path) -> Result<(), Fault> {
-    let bytes = read(file, 0, PLAIN_UPLOAD_BYTES + 1).await?;
-    if bytes.len() as u64 > PLAIN_UPLOAD_BYTES {
-        let words = "the server takes no resumable uploads, and the backup is too large for a plain one";
-        return Err(Fault::new(FaultKind::Refused, words));
+impl Upload<'_> {
+    /// Puts it there, part by part where the server can take it so; what was sent before is not sent again.
+    pub async fn perform(&self) -> Result<(), Fault> {
+        let sent = match self.resumably().await {
+            Err(Refused::NotOffered) => self.as_a_whole().await,
+            Err(Refused::Fault(fault)) => Err(fault),
+            Ok(()) => Ok(()),
+        };
+        sent.or_else(is_there)
     }
-    let request = account
-        .request(Method::POST, &format!("/storage/v1/object/{bucket}/{name}"))
-        .header(header::CONTENT_TYPE, CONTENT_TYPE)
-        .body(bytes);
-    match account.answered(request).await {
-        Ok(_) => Ok(()),
-        Err(fault) => is_there(fault),
+
+    async fn as_a_whole(&self) -> Result<(), Fault> {
+        let bytes = read(self.file, 0, PLAIN_UPLOAD_BYTES + 1).await?;
+        if bytes.len() as u64 > PLAIN_UPLOAD_BYTES {
+            let words = "the server takes no resumable uploads, and the backup is too large for a plain one";
+            return Err(Fault::new(FaultKind::Refused, words));
+        }
+        let Self { account, bucket, name, .. } = self;
+        let request = account
+            .request(Method::POST, &format!("/storage/v1/object/{bucket}/{name}"))
+            .header(header::CONTENT_TYPE, CONTENT_TYPE)
+            .body(bytes);
+        account.answered(request).await.map(drop)
     }
 }
 
@@ -64,17 +69,19 @@ fn is_there(fault: Fault) -> Result<(), Fault> {
     if fault.message.contains("already exists") { Ok(()) } else { Err(fault) }
 }
 
-/// Writes a file of a bucket's, of so many bytes, to a new file here. Whether it is what was uploaded is for whoever reads it to check.
+/// Writes a file of a bucket's, of so many bytes, to a new file here. Whether it is what was uploaded is for whoever reads
+/// it to check.
 pub(super) async fn download(account: &Account, object: &str, to: &Path, bytes: u64) -> Result<(), FetchError> {
     let request = account.request(Method::GET, &format!("/storage/v1/object/{object}"));
     let mut answer = account.answered(request).await?;
-    let mut file = new_private_file(to).map_err(io)?;
+    let to = to.to_owned();
+    let mut file = apart(move || new_private_file(&to)).await.map_err(unwritten)?;
     let cut = |error: reqwest::Error| Fault::new(FaultKind::Transient, error.without_url().to_string());
     let mut left = bytes;
     while let Some(part) = answer.chunk().await.map_err(cut)? {
         let longer = || missing(format!("{object} in Supabase Storage is longer than what was uploaded"));
         left = left.checked_sub(part.len() as u64).ok_or_else(longer)?;
-        file.write_all(&part).map_err(io)?;
+        file = apart(move || file.write_all(&part).map(|()| file)).await.map_err(unwritten)?;
     }
     Ok(())
 }
@@ -99,23 +106,4 @@ pub(super) async fn remove(account: &Account, objects: &[String]) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// At most so many bytes of a file, from an offset on.
-pub(super) async fn read(file: &Path, offset: u64, most: u64) -> Result<Bytes, Fault> {
-    let file = file.to_owned();
-    let work = move || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(file)?;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, most), &mut bytes)?;
-        Ok(bytes)
-    };
-    let unread = |error: String| Fault::new(FaultKind::Transient, format!("the backup cannot be read: {error}"));
-    let read = tokio::task::spawn_blocking(work).await.map_err(|error| unread(error.to_string()))?;
-    read.map(Bytes::from).map_err(|error| unread(error.to_string()))
-}
-
-pub(super) fn io(error: std::io::Error) -> FetchError {
-    ArchiveError::Failed(format!("a file could not be written: {error}")).into()
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::files::apart;
 use crate::adapters::sqlite::machine;
 use crate::private::replace_private_file;
 
@@ -25,8 +26,9 @@ pub(super) struct Told {
 
 impl Told {
     /// Reads the note; nothing where there is none, or none that can be read.
-    pub fn read(directory: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(directory.join(FILE)).ok()?).ok()
+    pub async fn read(directory: &Path) -> Option<Self> {
+        let file = directory.join(FILE);
+        serde_json::from_slice(&apart(|| std::fs::read(file)).await.ok()?).ok()
     }
 
     /// A folder of which nothing was told.
@@ -34,8 +36,11 @@ impl Told {
         Self { folder: Uuid::new_v4().to_string(), user: user.to_owned(), ids: BTreeSet::new() }
     }
 
+    /// Writes it, unless that is what it says already.
     pub fn write(&self, directory: &Path) -> std::io::Result<()> {
-        replace_private_file(directory, FILE, &serde_json::to_vec(self)?)
+        let text = serde_json::to_vec(self)?;
+        let is_same = std::fs::read(directory.join(FILE)).is_ok_and(|noted| noted == text);
+        if is_same { Ok(()) } else { replace_private_file(directory, FILE, &text) }
     }
 
     /// What tells the folder from all others of the user's, copies of it on other machines or at other paths included.

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -13,6 +13,7 @@ use tidelock_actors::limits::READS_WAITING;
 use tidelock_actors::ports::StoreError;
 
 use super::faults::Failure;
+use crate::locks::locked;
 
 /// An answer to come.
 pub type Answer<T> = BoxFuture<'static, Result<T, StoreError>>;
@@ -64,7 +65,7 @@ fn refuse<T: Send + 'static>(reason: String) -> Answer<T> {
 
 fn serve(connection: &Connection, asked: &Mutex<Receiver<Question>>) {
     loop {
-        let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = locked(asked).recv();
         let Ok(question) = next else { return };
         if catch_unwind(AssertUnwindSafe(|| question(connection))).is_err() {
             tracing::error!("a read of the local store panicked");

@@ -1,7 +1,7 @@
 //! How much the store may take, and how much it takes: its database and its kept log are counted by the writer, its
 //! backups by the archive. The log beside the database holds pages that are counted already, and is kept short.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use schemars::JsonSchema;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::faults::Failure;
 use super::sizes::used_bytes;
 use crate::config::Size;
+use crate::locks::locked;
 
 /// How near the store is to its quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
@@ -180,16 +181,12 @@ impl Quota {
         })
     }
 
-    fn locked(&self) -> MutexGuard<'_, Counted> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn read<T>(&self, read: impl FnOnce(&Counted) -> T) -> T {
-        read(&self.locked())
+        read(&locked(&self.counted))
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Counted) -> T) -> T {
-        let mut counted = self.locked();
+        let mut counted = locked(&self.counted);
         let done = change(&mut counted);
         counted.refused_at = counted.refused_at.filter(|at| counted.bytes() >= *at);
         let (bytes, quota_bytes, state) = (counted.bytes(), counted.quota, counted.state());

@@ -6,9 +6,17 @@ use serde::Deserialize;
 
 /// The claims of a JWT, as far as anybody here asks for them.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub(super) struct Claims {
+#[serde(default)]
+pub(crate) struct Claims {
     /// The user.
     pub sub: Option<String>,
+    /// The database role that requests with it have.
+    pub role: Option<String>,
+    /// The project that it was made for, as a key tells it.
+    #[serde(rename = "ref")]
+    pub project: Option<String>,
+    /// Who made it; Supabase Auth names the project's address.
+    pub iss: Option<String>,
     /// When it expires, seconds since 1970.
     exp: Option<f64>,
 }

@@ -21,6 +21,10 @@ pub struct Description {
     pub version: u32,
     /// Which database this is.
     pub epoch: String,
+    /// As whom the server was asked; kits before version 3 do not tell.
+    pub role: Option<String>,
+    /// The version of PostgreSQL as its number, 150008 for 15.8; kits before version 3 do not tell.
+    pub postgres: Option<u32>,
     /// The tables, in the order in which they were asked about.
     pub tables: Vec<TableDescription>,
 }
@@ -43,10 +47,29 @@ pub struct TableDescription {
     pub shared: bool,
     /// Whether row-level security is on.
     pub row_security: bool,
+    /// What that role may do by its grants; kits before version 3 do not tell.
+    pub grants: Option<Rights>,
+    /// What a permissive policy of row-level security lets that role do at least to some rows; nothing where row-level
+    /// security does not apply to it.
+    pub policies: Option<Rights>,
     /// Its columns.
     pub columns: Vec<ColumnDescription>,
     /// Its foreign keys.
     pub references: Vec<Reference>,
+}
+
+/// What may be done with a table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Rights {
+    /// Read rows.
+    pub select: bool,
+    /// Add rows.
+    pub insert: bool,
+    /// Change rows.
+    pub update: bool,
+    /// Delete rows.
+    pub delete: bool,
 }
 
 /// A column.
@@ -142,5 +165,6 @@ mod tests {
         let text = r#"{"version":1,"tables":[{"table":"public.t","exists":false}]}"#;
         let description: Description = serde_json::from_str(text).unwrap();
         assert_eq!((description.version, &*description.tables), (1, &[TableDescription::default()][..]));
+        assert_eq!((description.role, description.postgres, description.tables[0].grants), (None, None, None));
     }
 }

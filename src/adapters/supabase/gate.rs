@@ -1,7 +1,7 @@
 //! Stands before the server while a batch is sent: what one request was told, the next ones need not ask again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tidelock_actors::limits;
@@ -9,6 +9,7 @@ use tidelock_actors::model::{Fault, FaultKind};
 
 use super::http::{Answer, Link, Question};
 use super::table::Table;
+use crate::locks::locked;
 
 /// How long a batch is worked on. What is settled by then is told in time; the rest is left for another batch.
 const BATCH_DEADLINE: Duration = Duration::from_secs(limits::REMOTE_DEADLINE.as_secs() / 2);
@@ -51,7 +52,7 @@ impl<'a> Gate<'a> {
         if self.opened.elapsed() > BATCH_DEADLINE {
             return Err(Fault::new(FaultKind::Transient, "the server is slow; the rest is left for another batch"));
         }
-        let misfits = self.misfits.lock().unwrap_or_else(PoisonError::into_inner);
+        let misfits = locked(&self.misfits);
         misfits.get(&table.name).map_or(Ok(()), |fault| Err(fault.clone()))
     }
 
@@ -62,7 +63,7 @@ impl<'a> Gate<'a> {
             let _ = self.closed.set(fault.clone());
         }
         if fault.kind == FaultKind::Schema {
-            let mut misfits = self.misfits.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut misfits = locked(&self.misfits);
             misfits.entry(table.name.clone()).or_insert_with(|| fault.clone());
         }
     }

@@ -79,6 +79,8 @@ pub(super) struct Answer {
     pub status: u16,
     /// `Content-Range`, if there was one.
     pub content_range: Option<String>,
+    /// What answered, as it names itself.
+    pub server: Option<String>,
     /// No later than the server's clock when it took the request up, in seconds since 1970.
     pub began: Option<i64>,
     /// The server's clock when it answered, in seconds since 1970.
@@ -214,8 +216,9 @@ impl Link {
         let waited = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX / 2) + 1;
         let (status, ended) = (response.status().as_u16(), date(&response).map(Timestamp::as_second));
         let content_range = text(response.headers(), &header::CONTENT_RANGE);
+        let server = text(response.headers(), &header::SERVER);
         let body = read(response).await?;
-        Ok(Answer { status, content_range, began: ended.map(|second| second - waited), ended, body })
+        Ok(Answer { status, content_range, server, began: ended.map(|second| second - waited), ended, body })
     }
 
     /// Sends, and waits for an answer to begin; one that is no success is a fault.

@@ -26,7 +26,7 @@ pub const KIT_SQL: &str = concat!(
 );
 
 /// The version of the server kit that this build goes with.
-pub const KIT_VERSION: u32 = 2;
+pub const KIT_VERSION: u32 = 3;
 
 /// A table that is brought into the kit.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! - pulling: `pull` (pages), `place` (checkpoints), `listing` (keys, counts, rows by key);
 //! - the server kit: `kit`, and `chosen`, which asks whether it is there; `installation` (its SQL), `describe` (what is
 //!   installed);
+//! - `examine`: what the doctor asks, which changes nothing;
 //! - `account`: requests that are about no collection;
 //! - `usage_logs`: log entries as rows of a table;
 //! - `server_clock`: how far the server's clock is from this device's; `unanswered`: requests on their way; `claims`: what
@@ -22,6 +23,7 @@ mod chosen;
 mod claims;
 mod columns;
 mod describe;
+mod examine;
 mod fault;
 mod gate;
 mod http;
@@ -59,7 +61,9 @@ use tidelock_actors::ports::{Digesting, Digests, Fetched, Heard, Nature, PullReq
 
 pub(crate) use account::Account;
 pub use chosen::{Chosen, KitOptions, Sender};
-pub use describe::{ColumnDescription, Description, Reference, TableDescription};
+pub(crate) use claims::Claims;
+pub use describe::{ColumnDescription, Description, Reference, Rights, TableDescription};
+pub(crate) use examine::{Attempt, Examination};
 use http::Link;
 pub use http::TokenSource;
 pub use installation::{Attachment, KIT_SQL, KIT_VERSION, installation, removal};

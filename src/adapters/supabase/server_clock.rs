@@ -2,7 +2,9 @@
 //!
 //! A `Date` counts whole seconds, so each answer only bounds the difference; what all bounds have in common narrows it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::locks::locked;
 
 /// The least and the greatest difference that all answers allow, in milliseconds.
 #[derive(Debug, Default)]
@@ -15,7 +17,7 @@ impl ServerClock {
         if least > greatest {
             return;
         }
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked(&self.0);
         *known = match *known {
             Some((low, high)) if low.max(least) <= high.min(greatest) => Some((low.max(least), high.min(greatest))),
             // One of the two clocks was set: what was known before no longer counts.
@@ -26,7 +28,7 @@ impl ServerClock {
     /// The server's clock less this device's, in milliseconds, once an answer told it. Clocks that may agree are
     /// taken to agree: a guess within the second would put two edits into the wrong order.
     pub fn offset_ms(&self) -> Option<i64> {
-        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *locked(&self.0);
         known.map(|(low, high)| if low <= 0 && high >= 0 { 0 } else { low.midpoint(high) })
     }
 }

@@ -1,11 +1,13 @@
 //! Requests that are on their way, and since when: what a round waits for while nothing moves (H13).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use tidelock_actors::metrics;
+
+use crate::locks::locked;
 
 /// The requests without an answer, by number, each with the time it was sent at.
 #[derive(Debug, Default)]
@@ -21,7 +23,7 @@ pub(super) struct Waiting<'a> {
 impl Unanswered {
     /// A request is sent.
     pub fn begin(&self) -> Waiting<'_> {
-        let mut all = self.locked();
+        let mut all = locked(&self.0);
         let number = all.last_key_value().map_or(0, |(last, _)| last + 1);
         all.insert(number, Timestamp::now().as_millisecond());
         Waiting { all: self, number, began: Instant::now() }
@@ -29,17 +31,13 @@ impl Unanswered {
 
     /// Since when the oldest one waits, milliseconds since 1970.
     pub fn since_ms(&self) -> Option<i64> {
-        self.locked().values().min().copied()
-    }
-
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<u64, i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0).values().min().copied()
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.all.locked().remove(&self.number);
+        locked(&self.all.0).remove(&self.number);
         metrics::REQUEST_SECONDS.observe(self.began.elapsed().as_secs_f64(), &[]);
     }
 }
@@ -53,8 +51,8 @@ mod tests {
         let unanswered = Unanswered::default();
         assert_eq!(unanswered.since_ms(), None);
         let (first, second) = (unanswered.begin(), unanswered.begin());
-        *unanswered.locked().get_mut(&first.number).unwrap() = 10;
-        *unanswered.locked().get_mut(&second.number).unwrap() = 20;
+        *locked(&unanswered.0).get_mut(&first.number).unwrap() = 10;
+        *locked(&unanswered.0).get_mut(&second.number).unwrap() = 20;
         assert_eq!(unanswered.since_ms(), Some(10));
         drop(first);
         assert_eq!(unanswered.since_ms(), Some(20));

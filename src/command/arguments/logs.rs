@@ -1,6 +1,7 @@
 //! The words of `logs`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use tidelock::config::Level;
 use tidelock::logs::Severity;
@@ -14,8 +15,8 @@ pub struct Logs {
     #[arg(long, short)]
     pub follow: bool,
     /// Only what is at least as important
-    #[arg(long, value_name = "LEVEL")]
-    pub level: Option<EntryLevel>,
+    #[arg(long, value_name = "LEVEL", value_parser = severity())]
+    pub level: Option<Severity>,
     /// Only what was said since then: 2026-11-23T10:00:00Z, or 2h
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     pub since: Option<Timestamp>,
@@ -23,63 +24,20 @@ pub struct Logs {
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Let the running process say and keep messages from this level on, until it reads its configuration anew
-    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["follow", "level", "since", "limit"])]
-    pub set_level: Option<ConsoleLevel>,
+    #[arg(long, value_name = "LEVEL", value_parser = level(), conflicts_with_all = ["follow", "level", "since", "limit"])]
+    pub set_level: Option<Level>,
 }
 
-/// The level of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum EntryLevel {
-    /// Something failed.
-    Error,
-    /// Something is not as it should be.
-    Warn,
-    /// What happens.
-    Info,
-    /// How it happens.
-    Debug,
-    /// Every step.
-    Trace,
+/// No other name gets that far.
+const NOT_A_LEVEL: &str = "not a level";
+
+/// The names of entries' levels.
+fn severity() -> impl TypedValueParser<Value = Severity> {
+    let of = |name: String| Severity::ALL.into_iter().find(|severity| severity.name() == name);
+    PossibleValuesParser::new(Severity::ALL.map(Severity::name)).try_map(move |name| of(name).ok_or(NOT_A_LEVEL))
 }
 
-impl From<EntryLevel> for Severity {
-    fn from(level: EntryLevel) -> Self {
-        match level {
-            EntryLevel::Error => Self::Error,
-            EntryLevel::Warn => Self::Warn,
-            EntryLevel::Info => Self::Info,
-            EntryLevel::Debug => Self::Debug,
-            EntryLevel::Trace => Self::Trace,
-        }
-    }
-}
-
-/// A level from which on messages are said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ConsoleLevel {
-    /// None.
-    Off,
-    /// Something failed.
-    Error,
-    /// Something is not as it should be.
-    Warn,
-    /// What happens.
-    Info,
-    /// How it happens.
-    Debug,
-    /// Every step.
-    Trace,
-}
-
-impl From<ConsoleLevel> for Level {
-    fn from(level: ConsoleLevel) -> Self {
-        match level {
-            ConsoleLevel::Off => Self::Off,
-            ConsoleLevel::Error => Self::Error,
-            ConsoleLevel::Warn => Self::Warn,
-            ConsoleLevel::Info => Self::Info,
-            ConsoleLevel::Debug => Self::Debug,
-            ConsoleLevel::Trace => Self::Trace,
-        }
-    }
+/// The names of levels from which on messages are said.
+fn level() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(Level::ALL.map(Level::name)).try_map(|name| Level::named(&name).ok_or(NOT_A_LEVEL))
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tidelock::Config;
 use tidelock::adapters::supabase::{Description, KIT_VERSION};
+use tidelock::doctor::State;
+use tidelock::doctor::fit::{self, Check};
 use tidelock::model::Direction;
 
-use super::super::checks::{State, lines};
+use super::super::checks::lines;
 use super::super::failure::{FAILED, Failure};
 use super::super::output::{Output, waiting_for};
-use super::describe;
-use super::fit::{self, Check};
+use super::ask::describe;
 
 /// How long after a kit was not found it is looked for once more.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);

@@ -2,11 +2,7 @@
 
 mod ask;
 mod check;
-mod fit;
 mod sql;
-
-pub use ask::describe;
-pub use fit::kit;
 
 use tidelock::Config;
 

@@ -67,7 +67,7 @@ fn large_entries_are_shed_by_their_bytes() {
         gathering.offer(entry(&format!("{number}{}", "x".repeat(10_000)), Severity::Warn), None, now);
     }
     let drained = drain(&mut gathering, now, true);
-    let bytes: usize = drained.entries.iter().map(size_of_entry).sum();
+    let bytes: usize = drained.entries.iter().map(Entry::bytes).sum();
     assert!(bytes <= LOG_INTAKE_BYTES && bytes > LOG_INTAKE_BYTES / 2, "{bytes}");
     assert_eq!(accounted(&drained), 1_000);
 }

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
-use tidelock_actors::limits::{LOG_DEPTH, LOG_FIELDS, LOG_TEXT_BYTES};
+use tidelock_actors::limits::{LOG_DEPTH, LOG_FIELDS, LOG_TEXT_BYTES, LOG_TEXT_READ};
 
-use super::cut::cut;
+use super::cut::{cut, readable};
 
 /// What stands in a secret's place.
 pub(crate) const REDACTED: &str = "[redacted]";
@@ -62,14 +62,20 @@ impl Redactor {
         Self { names, secrets: all.into_iter().map(SecretString::from).collect() }
     }
 
-    /// Whether a value of this name is a secret's.
+    /// Whether a value of this name is a secret's. What a name that is not read to its end says is not known.
     pub fn hides(&self, name: &str) -> bool {
+        if name.len() > LOG_TEXT_READ {
+            return true;
+        }
         let name = normal(name);
         NAMES.iter().any(|part| name.contains(part)) || self.names.contains(&name)
     }
 
     /// Whether even a number under this name is a secret. Services count tokens.
     fn hides_number(&self, name: &str) -> bool {
+        if name.len() > LOG_TEXT_READ {
+            return true;
+        }
         let name = normal(name);
         NAMES.iter().any(|part| *part != "token" && name.contains(part)) || self.names.contains(&name)
     }
@@ -88,6 +94,11 @@ impl Redactor {
         }
     }
 
+    /// A text without secrets, and not longer than one of a log may be; no more of it is looked at than may be.
+    pub fn short(&self, text: &str) -> String {
+        cut(&self.text(&readable(text)), LOG_TEXT_BYTES)
+    }
+
     /// A value under a name, without secrets, and not longer or deeper than a log may be.
     pub fn value(&self, name: &str, value: Value) -> Value {
         self.value_at(name, value, 0)
@@ -98,11 +109,26 @@ impl Redactor {
         self.map_at(map, 0)
     }
 
+    /// The same, however long and deep it is.
+    pub fn whole(&self, value: Value) -> Value {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+            Value::String(text) => self.text(&text).into_owned().into(),
+            Value::Array(items) => items.into_iter().map(|item| self.whole(item)).collect(),
+            Value::Object(map) => {
+                let field = |(name, value): (String, Value)| {
+                    let is_hidden = self.hides(&name) && matches!(&value, Value::String(_) | Value::Array(_));
+                    let value = if is_hidden { REDACTED.into() } else { self.whole(value) };
+                    (self.text(&name).into_owned(), value)
+                };
+                Value::Object(map.into_iter().map(field).collect())
+            }
+        }
+    }
+
     fn map_at(&self, map: Map<String, Value>, depth: usize) -> Map<String, Value> {
         let fields = map.into_iter().take(LOG_FIELDS);
-        fields
-            .map(|(name, value)| (cut(&self.text(&name), LOG_TEXT_BYTES), self.value_at(&name, value, depth)))
-            .collect()
+        fields.map(|(name, value)| (self.short(&name), self.value_at(&name, value, depth))).collect()
     }
 
     fn value_at(&self, name: &str, value: Value, depth: usize) -> Value {
@@ -114,7 +140,7 @@ impl Redactor {
         match value {
             _ if is_hidden => REDACTED.into(),
             Value::Null | Value::Bool(_) | Value::Number(_) => value,
-            Value::String(text) => cut(&self.text(&text), LOG_TEXT_BYTES).into(),
+            Value::String(text) => self.short(&text).into(),
             Value::Array(_) | Value::Object(_) if depth >= LOG_DEPTH => "[too deep]".into(),
             Value::Array(items) => {
                 items.into_iter().take(LOG_FIELDS).map(|item| self.value_at("", item, depth + 1)).collect()

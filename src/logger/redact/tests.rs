@@ -113,6 +113,18 @@ fn a_value_has_a_bound() {
     assert!(long.as_str().unwrap().len() <= LOG_TEXT_BYTES && long.as_str().unwrap().ends_with("(cut)"));
 }
 
+/// What is read of a text is bounded, so that nobody who logs pays for more of it, however short it gets.
+#[test]
+fn no_more_of_a_text_is_looked_at_than_may_be() {
+    let long = format!("{}the end", format!("token={} ", "0123456789abcdef".repeat(32)).repeat(LOG_TEXT_READ / 512));
+    assert!(long.len() > LOG_TEXT_READ && redactor().text(&long).len() < LOG_TEXT_BYTES);
+    let short = redactor().short(&long);
+    assert!(short.starts_with("token=[redacted] token") && short.ends_with("(cut)"), "{short}");
+    let fields = redactor().map(Map::from_iter([("a".to_owned(), json!(long)), (long.clone(), json!(CANARY))]));
+    let text = json!(fields).to_string();
+    assert!(!text.contains("the end") && !text.contains("0123456789") && !text.contains(CANARY), "{text}");
+}
+
 #[test]
 fn h48_a_redactor_shows_nothing_of_what_it_knows() {
     let shown = format!("{:?}", redactor());

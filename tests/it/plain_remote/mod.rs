@@ -1,6 +1,7 @@
 //! The plain mode's `Remote` against the real backend: what the port promises, request by request.
 
 mod faults;
+mod names;
 mod packing;
 mod pull;
 mod push;

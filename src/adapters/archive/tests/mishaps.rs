@@ -62,6 +62,25 @@ fn h34_a_backup_of_nothing_but_a_header_is_none() {
 }
 
 #[test]
+fn a_backup_is_opened_again_when_its_file_is_another_and_not_before() {
+    let world = World::new();
+    world.save(0..3, "one");
+    let path = world.backup().path;
+    let changed_at = |hours: u64| {
+        let at = std::time::SystemTime::now() - Duration::from_secs(hours * 60 * 60);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+        at
+    };
+    let at = changed_at(2);
+    assert_eq!(world.backups().len(), 1);
+    std::fs::write(&path, vec![7; std::fs::metadata(&path).unwrap().len() as usize]).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+    assert_eq!(world.backups().len(), 1, "it looks as it did, and was not opened");
+    changed_at(1);
+    assert_eq!(world.backups().len(), 0, "it is another file");
+}
+
+#[test]
 fn what_was_begun_and_not_finished_is_swept_away() {
     let world = World::new();
     world.save(0..3, "one");

@@ -17,7 +17,7 @@ mod send;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -32,6 +32,7 @@ use super::Plain;
 use super::fault::{self, Refusal};
 use super::http::{Answer, Question};
 use super::table::Table;
+use crate::locks::locked;
 use seen::Seen;
 
 /// The column that the kit stamps.
@@ -242,8 +243,4 @@ fn prefix(epoch: &str) -> String {
 fn fault_of(error: &RawValue) -> Fault {
     let refusal = Refusal { status: 400, retry_after: None, now: Timestamp::UNIX_EPOCH, body: error.get().as_bytes() };
     Fault { status: None, ..fault::read(&refusal) }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

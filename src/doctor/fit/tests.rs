@@ -1,6 +1,6 @@
 //! What is found and said, by collection.
 
-use tidelock::adapters::supabase::ColumnDescription;
+use crate::adapters::supabase::ColumnDescription;
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn found(toml: &str, child: TableDescription) -> Vec<String> {
     let of_child = checks.into_iter().filter(|check| check.message.starts_with("children: "));
     of_child
         .map(|check| {
-            let state = crate::command::overview::name_of(&check.state);
+            let state = check.state.name();
             format!("{state} {} {} -> {}", check.name, check.message.trim_start_matches("children: "), check.advice)
         })
         .collect()

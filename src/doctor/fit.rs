@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use tidelock::Config;
-use tidelock::adapters::supabase::{KIT_VERSION, Reference, TableDescription};
-use tidelock::config::CollectionSettings;
-use tidelock::model::CollectionRules;
+use tidelock_actors::model::CollectionRules;
 
-use super::super::checks::State;
+use super::State;
+use crate::adapters::supabase::{KIT_VERSION, Reference, TableDescription};
+use crate::config::{CollectionSettings, Config};
 
 /// One check.
 #[derive(Debug, PartialEq, Eq, Serialize)]
