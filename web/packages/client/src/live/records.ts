@@ -63,18 +63,16 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
 
   /** One record, as a store of its own that tells of nothing else. */
   record(key: string): Store<RecordState<T>> {
-    let state: RecordState<T> | undefined;
-    return {
-      subscribe: (listener) => this.watch(key, listener),
-      getSnapshot: () => {
-        const isRead = this.isKept(key) || this.rows.get(key) !== undefined;
-        const error = isRead ? null : this.failure;
-        const next = { record: this.rows.get(key), isLoading: !isRead && error === null, error };
-        const { record, isLoading } = next;
-        if (state?.record !== record || state.isLoading !== isLoading || state.error !== error) state = next;
-        return state;
-      },
+    let last: RecordState<T> | undefined;
+    const look = (): RecordState<T> => {
+      const record = this.rows.get(key);
+      const isRead = this.isKept(key) || record !== undefined;
+      const error = isRead ? null : this.failure;
+      const isLoading = !isRead && error === null;
+      const isSameAsLast = last?.record === record && last?.isLoading === isLoading && last.error === error;
+      return (last = isSameAsLast && last ? last : { record, isLoading, error });
     };
+    return { subscribe: (listener) => this.watch(key, listener), getSnapshot: look };
   }
 
   /** Creates the record or lays the fields over it, and shows that at once. It is taken back where saving fails. */
