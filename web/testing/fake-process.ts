@@ -134,7 +134,7 @@ export class FakeProcess {
       path,
       lastEventId,
       push: (event) => (queue.push(event), wake()),
-      cut: (error) => ((end = error ?? "end"), wake()),
+      cut: (error) => (this.streams.delete(stream), (end = error ?? "end"), wake()),
     };
     signal.addEventListener("abort", () => stream.cut(signal.reason as Error));
     this.streams.add(stream);

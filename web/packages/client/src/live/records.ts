@@ -12,6 +12,16 @@ import { Listeners, type Store } from "./store.js";
 import type { EventStream, Follower } from "./stream.js";
 import { Turns } from "./turns.js";
 
+/** How far what is held can be relied on. */
+interface Condition {
+  /** Whether everything was read. */
+  readonly isComplete: boolean;
+  /** Why changes are not told at the moment. */
+  readonly lostBecause: Error | null;
+  /** Why the last reading failed. */
+  readonly failure: Error | null;
+}
+
 export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
   /** As they were last read. */
   private readonly saved = new Map<string, T>();
@@ -26,11 +36,9 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
   private readonly reading: Reading<T>;
   private readonly everyone: Lingering;
   private readonly everything: Lingering;
-  private isComplete = false;
+  private condition: Condition = { isComplete: false, lostBecause: null, failure: null };
   /** Whether the stream tells every change; before it does, it is waited for, so that nothing is read twice. */
   private isFollowing = false;
-  private lostBecause: Error | null = null;
-  private failure: Error | null = null;
   private state: RecordsState<T> | undefined;
   private waiting: (() => void)[] = [];
   private leave: (() => void) | undefined;
@@ -56,8 +64,9 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
   }
 
   getSnapshot(): RecordsState<T> {
-    const isLoading = !this.isComplete && this.failure === null;
-    this.state ??= { ...this.rows.list(), isLoading, error: this.failure ?? this.lostBecause };
+    const { isComplete, failure, lostBecause } = this.condition;
+    const isLoading = !isComplete && failure === null;
+    this.state ??= { ...this.rows.list(), isLoading, error: failure ?? lostBecause };
     return this.state;
   }
 
@@ -67,7 +76,7 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
     const look = (): RecordState<T> => {
       const record = this.rows.get(key);
       const isRead = this.isKept(key) || record !== undefined;
-      const error = isRead ? null : this.failure;
+      const error = isRead ? null : this.condition.failure;
       const isLoading = !isRead && error === null;
       const isSameAsLast = last?.record === record && last?.isLoading === isLoading && last.error === error;
       return (last = isSameAsLast && last ? last : { record, isLoading, error });
@@ -109,13 +118,13 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
   /** Sends writes of one record one after another: two requests may overtake each other. */
   private async write(key: string, fields: object | null, send: () => Promise<void>): Promise<void> {
     const change = this.overlay.add(key, fields);
-    this.touch([key]);
+    this.show([key]);
     try {
       await this.turns.take(key, send);
       change.savedAt = this.reading.tick();
     } catch (error) {
       this.overlay.remove(key, change);
-      this.touch([key]);
+      this.show([key]);
       throw error;
     } finally {
       // Even where it failed: whether it was done is not known when an answer is lost.
@@ -132,7 +141,7 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
     this.reading.stop();
     for (const forgotten of [this.overlay, this.saved, this.rows, this.known]) forgotten.clear();
     this.isFollowing = false;
-    this.become({ isComplete: false, lostBecause: null, failure: null });
+    this.show([], { isComplete: false, lostBecause: null, failure: null });
     this.answerWaiting();
   }
 
@@ -140,19 +149,19 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
     return {
       fresh: () => {
         this.isFollowing = true;
-        this.become({ lostBecause: null });
+        this.show([], { lostBecause: null });
         this.readWanted();
       },
       resumed: () => {
-        this.become({ lostBecause: null });
-        if (this.everything.isUsed && !this.isComplete) this.readWanted();
+        this.show([], { lostBecause: null });
+        if (this.everything.isUsed && !this.condition.isComplete) this.readWanted();
         else this.reading.kick();
       },
       changed: (keys) => this.onChanged(keys),
       lost: (error) => {
-        this.become({ lostBecause: error });
+        this.show([], { lostBecause: error });
         // Without a stream there is at least what can be read now.
-        if (!this.isFollowing && !this.isComplete) this.readWanted();
+        if (!this.isFollowing && !this.condition.isComplete) this.readWanted();
       },
     };
   }
@@ -162,18 +171,17 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
       onAll: (records, begunAt) => {
         const keys = new Set([...this.saved.keys(), ...this.overlay.keys(), ...records.keys()]);
         for (const key of keys) this.learn(key, records.get(key), begunAt);
-        this.touch(keys);
-        this.become({ isComplete: true, failure: null });
+        this.show(keys, { isComplete: true, failure: null });
         this.answerWaiting();
       },
       onSome: (keys, records, begunAt) => {
         for (const key of keys) this.learn(key, records.get(key), begunAt);
-        this.touch(keys);
+        this.show(keys, this.reading.isQuiet ? { failure: null } : {});
+        // One that is not there has not changed, but now that is known.
         for (const key of keys) this.watched.get(key)?.tell();
-        if (this.reading.isQuiet) this.become({ failure: null });
       },
       onFailure: (error) => {
-        this.become({ failure: error });
+        this.show([], { failure: error });
         this.answerWaiting();
       },
     };
@@ -187,11 +195,11 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
   }
 
   private isKept(key: string): boolean {
-    return this.isComplete || this.known.has(key);
+    return this.condition.isComplete || this.known.has(key);
   }
 
   private get mayRead(): boolean {
-    return this.isFollowing || this.lostBecause !== null;
+    return this.isFollowing || this.condition.lostBecause !== null;
   }
 
   /** Reads what somebody looks at. */
@@ -205,9 +213,9 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
 
   /** What nobody looks at is not kept up to date, so it is not kept. */
   private forgetUnwatched(): void {
-    if (this.isComplete) for (const key of this.watched.keys()) this.known.add(key);
+    if (this.condition.isComplete) for (const key of this.watched.keys()) this.known.add(key);
     this.forget([...this.saved.keys(), ...this.known].filter((key) => !this.watched.has(key)));
-    this.become({ isComplete: false });
+    this.show([], { isComplete: false });
   }
 
   private forget(keys: readonly string[]): void {
@@ -215,7 +223,7 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
       this.saved.delete(key);
       this.known.delete(key);
     }
-    this.touch(keys);
+    this.show(keys);
   }
 
   private onChanged(keys: readonly string[]): void {
@@ -226,22 +234,18 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
     this.reading.some(keys.filter(isLookedAt));
   }
 
-  /** Shows these records as they are now, and tells whoever looks at one that has changed. */
-  private touch(keys: Iterable<string>): void {
+  /** Shows these records and this condition as they are now, and tells whoever looks at what has changed: once. */
+  private show(keys: Iterable<string>, next: Partial<Condition> = {}): void {
+    const before = this.condition;
+    this.condition = { ...before, ...next };
+    const isNew = (name: keyof Condition) => before[name] !== this.condition[name];
     const changed = [...keys].filter((key) => this.rows.set(key, this.overlay.over(key, this.saved.get(key))));
-    if (changed.length === 0) return;
+    if (changed.length === 0 && !isNew("isComplete") && !isNew("failure") && !isNew("lostBecause")) return;
     this.state = undefined;
-    for (const key of changed) this.watched.get(key)?.tell();
+    // A row is still true when the connection is lost; only lists say that they may be out of date.
+    const told = isNew("isComplete") || isNew("failure") ? this.watched.keys() : changed;
+    for (const key of [...told]) this.watched.get(key)?.tell();
     this.lists.tell();
-  }
-
-  private become(next: { isComplete?: boolean; lostBecause?: Error | null; failure?: Error | null }): void {
-    const { isComplete = this.isComplete, lostBecause = this.lostBecause, failure = this.failure } = next;
-    if (isComplete === this.isComplete && lostBecause === this.lostBecause && failure === this.failure) return;
-    const isOfRecords = isComplete !== this.isComplete || failure !== this.failure;
-    [this.isComplete, this.lostBecause, this.failure, this.state] = [isComplete, lostBecause, failure, undefined];
-    this.lists.tell();
-    if (isOfRecords) for (const listeners of [...this.watched.values()]) listeners.tell();
   }
 
   private answerWaiting(): void {
