@@ -1,7 +1,7 @@
 // A tidelock process in memory, as far as a page sees it: records, a status, and an event stream that can be resumed.
 // Tests break it on purpose: answers are held back, refused or lost, streams are cut, the process is killed.
 
-import { ConnectionError, type ServerSentEvent, type Transport } from "@tidelock/client";
+import { ConnectionError, ProblemError, type ServerSentEvent, type Transport } from "@tidelock/client";
 import { status } from "./status.js";
 
 type Document = { [field: string]: unknown };
@@ -36,6 +36,8 @@ export class FakeProcess {
   isAlive = true;
   /** Whether it remembers its events for those who come back. */
   canResume = true;
+  /** A collection of which it knows nothing. */
+  unknown: string | undefined;
   /** Holds an answer back after it was put together, as a slow network does. */
   hold: (seen: Seen) => Promise<unknown> | undefined = () => undefined;
   /** Refuses a request. */
@@ -121,13 +123,14 @@ export class FakeProcess {
   }
 
   private pass(stream: OpenStream, { id, collection, keys }: { id: string; collection: string; keys: string[] }): void {
-    const wanted = new URL(stream.path, "http://process").searchParams.get("collections")?.split(",") ?? [];
-    if (wanted.includes(collection)) stream.push({ event: "records", data: JSON.stringify({ collection, keys }), id });
+    const wanted = wantedBy(stream.path);
+    if (wanted.includes(collection) || wanted.includes("*")) stream.push({ event: "records", data: JSON.stringify({ collection, keys }), id });
   }
 
   private async *stream(path: string, lastEventId: string | undefined, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
     this.opened.push({ path, lastEventId });
     if (!this.isAlive) throw new ConnectionError("the process is dead");
+    if (wantedBy(path).some((name) => name === this.unknown)) throw new ProblemError("unknown_collection", 404, "unknown");
     const queue: ServerSentEvent[] = [];
     let [wake, end]: [() => void, Error | "end" | undefined] = [() => {}, undefined];
     const stream: OpenStream = {
@@ -175,6 +178,10 @@ export class FakeProcess {
     }
     return key === "" ? list(records, url.searchParams) : records.get(key);
   }
+}
+
+function wantedBy(path: string): string[] {
+  return new URL(path, "http://process").searchParams.get("collections")?.split(",") ?? [];
 }
 
 /** Filters by one equality, pages by key; enough for what is tested here. */

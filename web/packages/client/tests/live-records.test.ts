@@ -143,22 +143,37 @@ describe("a live collection", () => {
     const below = (bound: number) => Math.floor(next() * bound);
     fake.hold = () => (below(2) === 0 ? settled(1 + below(3)) : undefined);
     await opened();
+    const saves: Promise<unknown>[] = [];
     for (let step = 0; step < 300; step += 1) {
       const key = `k${below(8)}`;
       const what = below(20);
       if (what === 0) fake.cut();
       else if (what === 1) (fake.kill(), fake.restart());
       else if (what < 6) fake.change("runs", key, undefined);
-      else if (what < 9) void runs.save(key, { n: step }).catch(() => {});
+      else if (what < 9) saves.push(runs.save(key, { n: step }).catch(() => {}));
       else fake.change("runs", key, { id: key, n: step });
       if (below(3) === 0) await settled(1);
     }
+    await Promise.all(saves);
     const truth = () => [...(fake.collections.get("runs") ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, run]) => run);
-    await expect.poll(() => runs.getSnapshot().records, { timeout: 9_000, interval: 5 }).toEqual(truth());
+    const shown = () => ({ records: runs.getSnapshot().records, error: runs.getSnapshot().error });
+    await expect.poll(shown, { timeout: 9_000, interval: 5 }).toEqual({ records: truth(), error: null });
     await settled(20);
-    expect(runs.getSnapshot().records).toEqual(truth());
-    expect(runs.getSnapshot().error).toBeNull();
+    expect(shown()).toEqual({ records: truth(), error: null });
   }, 15_000);
+});
+
+describe("a collection that is not configured", () => {
+  test("says so, and keeps the others' changes from nobody", async () => {
+    fake.unknown = "rnus";
+    fake.refuse = ({ path }) => (path.includes("rnus") ? { status: 404, code: "unknown_collection" } : undefined);
+    await opened();
+    const wrong = tidelock.live.records("rnus");
+    expect(await until(wrong, ({ error }) => error?.name === "ProblemError")).toMatchObject({ isLoading: false });
+    fake.change("runs", "a", { id: "a", n: 2 });
+    await until(runs, () => n("a") === 2);
+    expect(tidelock.live.getSnapshot().connection).toBe("open");
+  });
 });
 
 describe("a single record", () => {

@@ -53,6 +53,8 @@ export class EventStream implements Store<LiveState> {
   /** What that one was asked for. */
   private asked: ReadonlySet<string> = new Set();
   private lastEventId: string | undefined;
+  /** Whether all collections are asked for: one that is not configured would have the stream refused to all others. */
+  private asksForAll = false;
   private isRunning = false;
   private isGathering = false;
 
@@ -94,7 +96,7 @@ export class EventStream implements Store<LiveState> {
     queueMicrotask(() => {
       this.isGathering = false;
       if (!this.isRunning) void this.run();
-      else if ([...this.wanted()].some((collection) => !this.asked.has(collection))) this.connection.abort();
+      else if ([...this.wanted()].some((collection) => !this.covers(collection))) this.connection.abort();
       else if (this.state.connection === "open") this.catchUp();
       const { error } = this.state;
       if (error !== null) this.each((follower, following) => following.isTold || follower.lost(error));
@@ -103,6 +105,10 @@ export class EventStream implements Store<LiveState> {
 
   private wanted(): Set<string> {
     return new Set([...this.followers.values()].map(({ collection }) => collection));
+  }
+
+  private covers(collection: string): boolean {
+    return this.asksForAll || this.asked.has(collection);
   }
 
   private stop(): void {
@@ -118,12 +124,16 @@ export class EventStream implements Store<LiveState> {
       const lost = await this.connect(signal);
       // Aborted by ourselves: more is wanted, or nobody is left.
       if (signal.aborted) continue;
+      if (lost instanceof ProblemError && lost.code === "unknown_collection" && !this.asksForAll) {
+        this.asksForAll = true;
+        continue;
+      }
       this.lose(lost);
       await this.pause.wait(this.backoff.next(lost instanceof ProblemError ? lost.retryAfterMs : 0));
     }
     forget();
     this.isRunning = false;
-    this.lastEventId = undefined;
+    [this.lastEventId, this.asksForAll] = [undefined, false];
     this.backoff.reset();
     this.become(UNKNOWN);
   }
@@ -131,7 +141,7 @@ export class EventStream implements Store<LiveState> {
   /** Hears the stream to its end, and says what ended it. */
   private async connect(signal: AbortSignal): Promise<Error> {
     this.asked = this.wanted();
-    const collections = this.asked.size > 0 ? [...this.asked].sort().join(",") : undefined;
+    const collections = this.asksForAll ? "*" : [...this.asked].sort().join(",") || undefined;
     const path = address(["events"], { collections, status: true });
     try {
       for await (const event of this.transport.events(path, { lastEventId: this.lastEventId, signal })) {
@@ -166,7 +176,7 @@ export class EventStream implements Store<LiveState> {
   /** Tells those who have not been told yet, as far as the connection covers what they follow. */
   private catchUp(): void {
     this.each((follower, following) => {
-      if (following.isTold || !this.asked.has(following.collection)) return;
+      if (following.isTold || !this.covers(following.collection)) return;
       following.isTold = true;
       follower.fresh();
     });
