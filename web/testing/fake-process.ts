@@ -28,6 +28,8 @@ interface Refusal {
 
 export class FakeProcess {
   readonly collections = new Map<string, Map<string, Document>>();
+  /** What it answers where a list is asked for: `conflicts`, `backups`. */
+  readonly lists = new Map<string, unknown[]>();
   readonly requests: Seen[] = [];
   /** Every stream that was ever opened. */
   readonly opened: { path: string; lastEventId: string | undefined }[] = [];
@@ -161,7 +163,9 @@ export class FakeProcess {
     const url = new URL(path, "http://process");
     const [, , place, name = "", verb, encoded = ""] = url.pathname.split("/");
     const key = decodeURIComponent(encoded);
-    if (place !== "collections") return place === "status" ? this.status : place === "sync" ? { pushed: 0, failed: 0 } : [];
+    if (place === "status") return this.status;
+    if (place === "sync") return { pushed: 0, failed: 0 };
+    if (place !== "collections") return method === "GET" ? (this.lists.get(place ?? "") ?? []) : {};
     const records = this.of(decodeURIComponent(name));
     if (verb === "read") {
       const { keys } = body as { keys: string[] };

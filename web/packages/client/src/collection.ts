@@ -59,13 +59,18 @@ export class Collection<T extends object = JsonObject> {
     return { rows: listed.rows as unknown as [string, T][], next: listed.next ?? null };
   }
 
-  /** All records, page by page; `limit` bounds them all together. */
-  async *all(query: ListQuery = {}, options?: RequestOptions): AsyncGenerator<readonly [key: string, record: T]> {
+  /** All records, one by one; `limit` bounds them all together. */
+  async *all(query?: ListQuery, options?: RequestOptions): AsyncGenerator<readonly [key: string, record: T]> {
+    for await (const rows of this.pages(query, options)) yield* rows;
+  }
+
+  /** All records, page by page. */
+  async *pages(query: ListQuery = {}, options?: RequestOptions): AsyncGenerator<Page<T>["rows"]> {
     let left = query.limit ?? Number.POSITIVE_INFINITY;
     let after: string | undefined;
     while (left > 0) {
       const page = await this.list({ ...query, limit: Math.min(left, LIST_ROWS), after }, options);
-      yield* page.rows;
+      yield page.rows;
       left -= page.rows.length;
       if (page.next === null) return;
       after = page.next;
@@ -102,4 +107,18 @@ export class Collection<T extends object = JsonObject> {
   private at(...key: string[]): string[] {
     return ["collections", this.name, "records", ...key];
   }
+}
+
+/** Reads everything that a query finds, by key and in its order. */
+export function readAll<T extends object>(
+  collection: Collection<T>,
+  query?: ListQuery,
+): (signal: AbortSignal) => Promise<Map<string, T>> {
+  return async (signal) => {
+    const records = new Map<string, T>();
+    for await (const rows of collection.pages(query, { signal })) {
+      for (const [key, record] of rows) records.set(key, record);
+    }
+    return records;
+  };
 }

@@ -6,6 +6,7 @@ export { Conflicts } from "./conflicts.js";
 export { ConnectionError, ProblemError } from "./errors.js";
 export { EventParser } from "./event-parser.js";
 export { HttpTransport, type HttpOptions } from "./http.js";
+export type { LiveList } from "./live/list.js";
 export type { Live } from "./live/live.js";
 export type { LiveRecords } from "./live/records.js";
 export type { RecordsState, RecordState } from "./live/states.js";

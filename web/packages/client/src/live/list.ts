@@ -1,14 +1,14 @@
-// A query that keeps itself up to date. Only the store can tell what matches and in which order, so each change of the
-// collection asks it again, at most ten times a second; records that have not changed keep their identity.
+// A list that keeps itself up to date by being read as a whole: what a query finds, since only the store can tell what
+// matches and in which order, or the open conflicts. Each change has it read again, at most ten times a second; what has
+// not changed keeps its identity.
 
-import type { Collection, ListQuery } from "../collection.js";
 import { STORE_LINGER_MS } from "../limits.js";
 import { Lingering } from "./lingering.js";
 import { Reading } from "./reading.js";
 import { isSame } from "./same.js";
 import type { RecordsState } from "./states.js";
 import { Listeners, type Store } from "./store.js";
-import type { EventStream } from "./stream.js";
+import type { Follower } from "./stream.js";
 
 export class LiveList<T extends object> implements Store<RecordsState<T>> {
   private readonly listeners = new Listeners();
@@ -18,21 +18,17 @@ export class LiveList<T extends object> implements Store<RecordsState<T>> {
   private found = new Map<string, T>();
   private failure: Error | null = null;
   private lostBecause: Error | null = null;
+  private waiting: (() => void)[] = [];
   private leave: (() => void) | undefined;
 
+  /** `all` reads it, in order; `follow` tells when that is to be done again, until the function it returns is called. */
   constructor(
-    private readonly collection: Collection<T>,
-    private readonly stream: EventStream,
-    query: ListQuery,
+    all: (signal: AbortSignal) => Promise<Map<string, T>>,
+    private readonly follow: (follower: Follower) => () => void,
   ) {
-    const all = async (signal: AbortSignal) => {
-      const records = new Map<string, T>();
-      for await (const [key, record] of collection.all(query, { signal })) records.set(key, record);
-      return records;
-    };
     const onAll = (records: Map<string, T>) => this.take(records);
-    const onFailure = (error: Error) => this.become({ failure: error });
-    // A query is always read as a whole.
+    const onFailure = (failure: Error) => this.become({ failure });
+    // It is always read as a whole.
     const some = () => Promise.resolve(new Map<string, T>());
     this.reading = new Reading({ all, some }, { onAll, onFailure, onSome: () => {} });
     this.use = new Lingering(STORE_LINGER_MS, () => this.begin(), () => this.end());
@@ -50,8 +46,15 @@ export class LiveList<T extends object> implements Store<RecordsState<T>> {
     return this.state;
   }
 
+  /** Reads it anew. That has ended, well or not, when the promise is fulfilled. */
+  async refresh(): Promise<void> {
+    if (!this.use.isUsed) return;
+    this.reading.again();
+    await new Promise<void>((resolve) => this.waiting.push(resolve));
+  }
+
   private begin(): void {
-    this.leave = this.stream.follow(this.collection.name, {
+    this.leave = this.follow({
       fresh: () => {
         this.become({ lostBecause: null });
         this.reading.all();
@@ -76,6 +79,7 @@ export class LiveList<T extends object> implements Store<RecordsState<T>> {
     this.found = new Map();
     [this.failure, this.lostBecause] = [null, null];
     this.state = { keys: [], records: [], isLoading: true, error: null };
+    this.answerWaiting();
   }
 
   private take(records: Map<string, T>): void {
@@ -87,19 +91,22 @@ export class LiveList<T extends object> implements Store<RecordsState<T>> {
     const [keys, list] = [[...records.keys()], [...records.values()]];
     const { state } = this;
     const isOld = list.length === state.records.length && list.every((record, at) => record === state.records[at]);
-    this.failure = null;
-    this.become(isOld ? { isLoading: false } : { keys, records: list, isLoading: false });
+    this.become({ ...(!isOld && { keys, records: list }), isLoading: false, failure: null });
   }
 
-  private become(next: Partial<RecordsState<T>> & { failure?: Error; lostBecause?: Error | null }): void {
+  private become(next: Partial<RecordsState<T>> & { failure?: Error | null; lostBecause?: Error | null }): void {
     const { failure = this.failure, lostBecause = this.lostBecause, ...shown } = next;
     [this.failure, this.lostBecause] = [failure, lostBecause];
-    const isLoading = shown.isLoading ?? (this.state.isLoading && failure === null);
-    const state = { ...this.state, ...shown, isLoading, error: failure ?? lostBecause };
-    const isOld =
-      state.records === this.state.records && isLoading === this.state.isLoading && state.error === this.state.error;
-    if (isOld) return;
+    const before = this.state;
+    const isLoading = shown.isLoading ?? (before.isLoading && failure === null);
+    const state = { ...before, ...shown, isLoading, error: failure ?? lostBecause };
+    if (next.failure !== undefined) this.answerWaiting();
+    if (state.records === before.records && isLoading === before.isLoading && state.error === before.error) return;
     this.state = state;
     this.listeners.tell();
+  }
+
+  private answerWaiting(): void {
+    for (const resolve of this.waiting.splice(0)) resolve();
   }
 }

@@ -1,7 +1,7 @@
 // A collection that keeps itself up to date: as a whole for those who list it, and record by record for those who look
 // at one. Both share one copy, so that a list of rows reads each record once. Changes made here show at once.
 
-import type { Collection } from "../collection.js";
+import { readAll, type Collection } from "../collection.js";
 import { STORE_LINGER_MS } from "../limits.js";
 import { Lingering } from "./lingering.js";
 import { Overlay } from "./overlay.js";
@@ -47,13 +47,8 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
     private readonly collection: Collection<T>,
     private readonly stream: EventStream,
   ) {
-    const all = async (signal: AbortSignal) => {
-      const records = new Map<string, T>();
-      for await (const [key, record] of collection.all({}, { signal })) records.set(key, record);
-      return records;
-    };
     const some = (keys: readonly string[], signal: AbortSignal) => collection.read(keys, { signal });
-    this.reading = new Reading({ all, some }, this.reader());
+    this.reading = new Reading({ all: readAll(collection), some }, this.reader());
     this.everyone = new Lingering(STORE_LINGER_MS, () => this.begin(), () => this.end());
     this.everything = new Lingering(STORE_LINGER_MS, () => this.readWanted(), () => this.forgetUnwatched());
   }
