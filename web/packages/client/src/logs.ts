@@ -1,7 +1,7 @@
 // What was logged, and calls of paid services.
 
 import type { Caller } from "./caller.js";
-import type { Kept, LoggedCall, Severity } from "./shapes.js";
+import type { Kept, Level, LoggedCall, Severity } from "./shapes.js";
 import type { RequestOptions } from "./transport.js";
 
 /** Which entries. */
@@ -26,7 +26,7 @@ export class Logs {
   }
 
   /** Says and keeps messages from this level on, until the configuration is read anew. */
-  async setLevel(level: Severity | "off", options?: RequestOptions): Promise<void> {
+  async setLevel(level: Level, options?: RequestOptions): Promise<void> {
     await this.caller.ask("PUT", ["logs", "level"], { body: { level }, ...options });
   }
 
