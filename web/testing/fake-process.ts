@@ -38,6 +38,8 @@ export class FakeProcess {
   isAlive = true;
   /** Whether it remembers its events for those who come back. */
   canResume = true;
+  /** What a stream waits for before its first event. */
+  opening: Promise<void> | undefined;
   /** A collection of which it knows nothing. */
   unknown: string | undefined;
   /** Holds an answer back after it was put together, as a slow network does. */
@@ -133,6 +135,7 @@ export class FakeProcess {
     this.opened.push({ path, lastEventId });
     if (!this.isAlive) throw new ConnectionError("the process is dead");
     if (wantedBy(path).some((name) => name === this.unknown)) throw new ProblemError("unknown_collection", 404, "unknown");
+    await this.opening;
     const queue: ServerSentEvent[] = [];
     let [wake, end]: [() => void, Error | "end" | undefined] = [() => {}, undefined];
     const stream: OpenStream = {

@@ -80,6 +80,19 @@ describe("a live collection", () => {
     await until(runs, () => n("a") === 2);
   });
 
+  test("is not read twice where somebody asks for it before the stream is open", async () => {
+    const slow = gate();
+    fake.opening = slow.opened;
+    leave.push(runs.subscribe(() => {}));
+    const refreshed = runs.refresh();
+    await settled();
+    slow.open();
+    await refreshed;
+    await settled();
+    expect(runs.getSnapshot().records).toHaveLength(2);
+    expect(fake.requests).toHaveLength(1);
+  });
+
   test("takes no answer that was asked for before everything had to be read anew", async () => {
     await opened();
     const slow = gate();

@@ -94,6 +94,22 @@ test("however many hooks there are, twice mounted, there is one stream, and each
   expect(fake.requests.map(({ path }) => path.split("?")[0])).toEqual(["/v1/collections/runs/records"]);
 });
 
+test("a page that follows another finds what that one has read", async () => {
+  let turn!: () => void;
+  function Pages() {
+    const [page, setPage] = useState(1);
+    turn = () => setPage(page + 1);
+    return <Runs key={page} tell={() => {}} />;
+  }
+  const fake = processWith(1);
+  show(fake, <Pages />, { isStrict: true });
+  await shown("run-00000=0; fine");
+  act(() => turn());
+  expect(document.body.textContent).toBe("run-00000=0; fine");
+  await act(() => settled());
+  expect([fake.opened.length, fake.requests.length]).toEqual([1, 1]);
+});
+
 test("of ten thousand records the first render shows all, and an update renders one row", async () => {
   const rendered = new Map<string, number>();
   const count = (id: string) => rendered.set(id, (rendered.get(id) ?? 0) + 1);
