@@ -113,8 +113,8 @@ describe("over HTTP", () => {
   test("a stream that is given up is closed at the other end", async () => {
     let closed = () => {};
     const isClosed = new Promise<void>((resolve) => (closed = resolve));
-    served = await serve((request, response) => {
-      request.on("close", closed);
+    served = await serve((_, response) => {
+      response.on("close", closed);
       response.writeHead(200, { "content-type": "text/event-stream" }).write("data: first\n\n");
     });
     const transport = new HttpTransport({ url: served.url, token: "t" });
