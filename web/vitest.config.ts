@@ -11,5 +11,5 @@ export default defineConfig({
       "@tidelock/react": source("./packages/react/src/index.ts"),
     },
   },
-  test: { include: ["packages/*/tests/**/*.test.{ts,tsx}"], restoreMocks: true },
+  test: { include: ["packages/*/tests/**/*.test.{ts,tsx}"], restoreMocks: true, testTimeout: 30_000 },
 });

@@ -1,7 +1,14 @@
 // The packages as somebody who has installed them uses them: compiled against what is published, never run.
 
 import { connect, HttpTransport, ProblemError, Tidelock, type Transport } from "@tidelock/client";
-import { TidelockProvider, useBackups, useConflicts, useRecord, useResilientDB, useSupabaseSync } from "@tidelock/react";
+import {
+  TidelockProvider,
+  useBackups,
+  useConflicts,
+  useRecord,
+  useResilientDB,
+  useSupabaseSync,
+} from "@tidelock/react";
 
 interface Run {
   id: string;
@@ -11,7 +18,10 @@ interface Run {
 
 const client = connect({ url: "http://127.0.0.1:7373", token: async () => "token" });
 declare const channel: Transport;
-export const others: Tidelock[] = [connect({ transport: channel }), new Tidelock(new HttpTransport({ url: () => "", token: "" }))];
+export const others: Tidelock[] = [
+  connect({ transport: channel }),
+  new Tidelock(new HttpTransport({ url: () => "", token: "" })),
+];
 
 export async function use(signal: AbortSignal): Promise<string> {
   const runs = client.collection<Run>("runs");
@@ -34,7 +44,9 @@ export async function use(signal: AbortSignal): Promise<string> {
   // @ts-expect-error: a conflict has two sides
   await client.conflicts.resolve(1, { take: "both" });
   await client.rollback({ round: { number: 7 } }, { dryRun: true });
-  const stop = client.live.query<Run>("runs", { limit: 10 }).subscribe(() => console.log(client.live.getSnapshot().status?.phase));
+  const stop = client.live
+    .query<Run>("runs", { limit: 10 })
+    .subscribe(() => console.log(client.live.getSnapshot().status?.phase));
   stop();
   return client.sync().then(
     ({ pushed }) => `${pushed} sent`,
@@ -45,7 +57,8 @@ export async function use(signal: AbortSignal): Promise<string> {
 function Runs() {
   const { runs, isLoading, error, saveRun, deleteRun, refresh } = useResilientDB<Run>();
   const { record } = useRecord<Run>("runs", "1");
-  const { isOnline, isSyncing, pendingCount, failedCount, conflictCount, lastSyncedAt, lastError, sync } = useSupabaseSync();
+  const { isOnline, isSyncing, pendingCount, failedCount, conflictCount, lastSyncedAt, lastError, sync } =
+    useSupabaseSync();
   // @ts-expect-error: a count may be unknown
   const isPending = pendingCount > 0;
   const known: number = (pendingCount ?? 0) + (failedCount ?? 0) + (conflictCount ?? 0);
@@ -55,12 +68,24 @@ function Runs() {
   // @ts-expect-error: nobody changes what is shown but by saving it
   runs.push({ id: "1", prompt: "" });
   return (
-    <button onClick={sync} disabled={isLoading || isSyncing || !isOnline || isPending} title={lastError ?? error?.message}>
+    <button
+      onClick={sync}
+      disabled={isLoading || isSyncing || !isOnline || isPending}
+      title={lastError ?? error?.message}
+    >
       {known} {first} {lastSyncedAt?.toISOString()}
-      <i onClick={() => saveRun({ prompt: "a lighthouse" }).then((isSaved) => (isSaved ? deleteRun("1").then(refresh) : undefined))} />
+      <i
+        onClick={() =>
+          saveRun({ prompt: "a lighthouse" }).then((isSaved) => (isSaved ? deleteRun("1").then(refresh) : undefined))
+        }
+      />
       <i onClick={() => resolve(1, { merged: { prompt: "both" } }).then(createBackup)} />
     </button>
   );
 }
 
-export const page = <TidelockProvider client={client}><Runs /></TidelockProvider>;
+export const page = (
+  <TidelockProvider client={client}>
+    <Runs />
+  </TidelockProvider>
+);

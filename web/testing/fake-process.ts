@@ -128,13 +128,19 @@ export class FakeProcess {
 
   private pass(stream: OpenStream, { id, collection, keys }: { id: string; collection: string; keys: string[] }): void {
     const wanted = wantedBy(stream.path);
-    if (wanted.includes(collection) || wanted.includes("*")) stream.push({ event: "records", data: JSON.stringify({ collection, keys }), id });
+    if (wanted.includes(collection) || wanted.includes("*"))
+      stream.push({ event: "records", data: JSON.stringify({ collection, keys }), id });
   }
 
-  private async *stream(path: string, lastEventId: string | undefined, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
+  private async *stream(
+    path: string,
+    lastEventId: string | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<ServerSentEvent> {
     this.opened.push({ path, lastEventId });
     if (!this.isAlive) throw new ConnectionError("the process is dead");
-    if (wantedBy(path).some((name) => name === this.unknown)) throw new ProblemError("unknown_collection", 404, "unknown");
+    if (wantedBy(path).some((name) => name === this.unknown))
+      throw new ProblemError("unknown_collection", 404, "unknown");
     await this.opening;
     const queue: ServerSentEvent[] = [];
     let [wake, end]: [() => void, Error | "end" | undefined] = [() => {}, undefined];
@@ -147,7 +153,8 @@ export class FakeProcess {
     signal.addEventListener("abort", () => stream.cut(signal.reason as Error));
     this.streams.add(stream);
     try {
-      const since = lastEventId?.startsWith(`${this.run}-`) && this.canResume ? Number(lastEventId.split("-")[1]) : undefined;
+      const since =
+        lastEventId?.startsWith(`${this.run}-`) && this.canResume ? Number(lastEventId.split("-")[1]) : undefined;
       stream.push(this.event(since === undefined ? "snapshot" : "resumed", { status: this.status }));
       const missed = this.past.filter(({ id }) => since !== undefined && Number(id.split("-")[1]) > since);
       for (const event of missed) this.pass(stream, event);
@@ -172,7 +179,9 @@ export class FakeProcess {
     const records = this.of(decodeURIComponent(name));
     if (verb === "read") {
       const { keys } = body as { keys: string[] };
-      return { documents: Object.fromEntries(keys.flatMap((each) => (records.has(each) ? [[each, records.get(each)]] : []))) };
+      return {
+        documents: Object.fromEntries(keys.flatMap((each) => (records.has(each) ? [[each, records.get(each)]] : []))),
+      };
     }
     if (method === "PUT") {
       this.change(name, key, { ...records.get(key), ...(body as Document), id: key });
@@ -203,7 +212,14 @@ function list(records: Map<string, Document>, parameters: URLSearchParams): unkn
 }
 
 function refused({ status, code }: Refusal): { status: number; body: unknown } {
-  const body = { type: `urn:tidelock:problem:${code}`, title: "Refused", status, detail: `refused: ${code}`, code, exit: 1 };
+  const body = {
+    type: `urn:tidelock:problem:${code}`,
+    title: "Refused",
+    status,
+    detail: `refused: ${code}`,
+    code,
+    exit: 1,
+  };
   return { status, body };
 }
 

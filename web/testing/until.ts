@@ -3,7 +3,7 @@
 import type { Store } from "@tidelock/client";
 
 /** How long a test waits for what does not come. */
-const DEADLINE_MS = 4_000;
+const DEADLINE_MS = 15_000;
 
 /** The first state that is as wanted. The store is looked at meanwhile. */
 export function until<State>(store: Store<State>, isWanted: (state: State) => boolean): Promise<State> {

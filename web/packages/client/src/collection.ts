@@ -52,7 +52,10 @@ export class Collection<T extends object = JsonObject> {
   }
 
   /** A page of records. */
-  async list(query: ListQuery & { readonly after?: string | undefined } = {}, options?: RequestOptions): Promise<Page<T>> {
+  async list(
+    query: ListQuery & { readonly after?: string | undefined } = {},
+    options?: RequestOptions,
+  ): Promise<Page<T>> {
     const { filter, order, limit, after } = query;
     const parameters = { filter, order, limit, after };
     const listed = await this.caller.ask<Listed>("GET", this.at(), { parameters, ...options });

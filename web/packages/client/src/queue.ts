@@ -29,7 +29,7 @@ export class Queue {
     return answer.redriven;
   }
 
-  /** Gives operations up; none means all that are parked. `only` leaves the rest of their transactions. How many went. */
+  /** Gives operations up; none means all that are parked. `only` leaves their transactions' rest. How many went. */
   async discard(ids: readonly number[] = [], options: RequestOptions & { only?: boolean } = {}): Promise<number> {
     const { only = false, signal } = options;
     const body = { ids, only };

@@ -1,5 +1,5 @@
-// What travels between the process and a page, under the names that the rest of the package uses. All of it is made from
-// the API's own document (`npm run types`).
+// What travels between the process and a page, under the names that the rest of the package uses. It is made from the
+// API's own document (`npm run types`).
 
 import type { components } from "./schema.js";
 

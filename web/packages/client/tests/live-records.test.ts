@@ -41,7 +41,9 @@ describe("a live collection", () => {
     expect(keys).toEqual(["a", "b", "c"]);
     expect(records[0]).toBe(a);
     expect(records[1]).not.toBe(b);
-    expect(fake.requests.filter(({ path }) => path.endsWith("/read")).map(({ body }) => body)).toEqual([{ keys: ["b", "c"] }]);
+    expect(fake.requests.filter(({ path }) => path.endsWith("/read")).map(({ body }) => body)).toEqual([
+      { keys: ["b", "c"] },
+    ]);
     expect(fake.paths("GET")).toHaveLength(1);
   });
 
@@ -122,7 +124,10 @@ describe("a live collection", () => {
     let refusals = 2;
     fake.refuse = ({ method }) => (method === "GET" && refusals-- > 0 ? { status: 503, code: "part_down" } : undefined);
     leave.push(runs.subscribe(() => {}));
-    expect(await until(runs, ({ error }) => error !== null)).toMatchObject({ isLoading: false, error: { code: "part_down" } });
+    expect(await until(runs, ({ error }) => error !== null)).toMatchObject({
+      isLoading: false,
+      error: { code: "part_down" },
+    });
     expect(await until(runs, ({ records }) => records.length === 2)).toMatchObject({ error: null });
   });
 
@@ -168,7 +173,8 @@ describe("a live collection", () => {
       if (below(3) === 0) await settled(1);
     }
     await Promise.all(saves);
-    const truth = () => [...(fake.collections.get("runs") ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, run]) => run);
+    const truth = () =>
+      [...(fake.collections.get("runs") ?? [])].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, run]) => run);
     const shown = () => ({ records: runs.getSnapshot().records, error: runs.getSnapshot().error });
     await expect.poll(shown, { timeout: 9_000, interval: 5 }).toEqual({ records: truth(), error: null });
     await settled(20);
@@ -193,7 +199,11 @@ describe("a single record", () => {
   test("is read with others in one request, and tells only of itself", async () => {
     const [a, b, none] = ["a", "b", "none"].map((key) => tidelock.live.record<Run>("runs", key));
     const told = { a: 0, b: 0 };
-    leave.push(a!.subscribe(() => (told.a += 1)), b!.subscribe(() => (told.b += 1)), none!.subscribe(() => {}));
+    leave.push(
+      a!.subscribe(() => (told.a += 1)),
+      b!.subscribe(() => (told.b += 1)),
+      none!.subscribe(() => {}),
+    );
     expect(a!.getSnapshot()).toEqual({ record: undefined, isLoading: true, error: null });
     await until(b!, ({ record }) => record !== undefined);
     expect(none!.getSnapshot()).toEqual({ record: undefined, isLoading: false, error: null });

@@ -121,7 +121,6 @@ describe("the event stream", () => {
   test("is left alone longer after each failure, and tried at once when the network is back", async () => {
     vi.useFakeTimers();
     vi.spyOn(Math, "random").mockReturnValue(1);
-    tidelock = new Tidelock(fake.transport);
     const page = new EventTarget();
     vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
     vi.stubGlobal("removeEventListener", page.removeEventListener.bind(page));

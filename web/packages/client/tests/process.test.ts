@@ -81,7 +81,10 @@ describe.skipIf(url === undefined || token === undefined)("with a real process",
   });
 
   test("an unknown collection is a problem with its code", async () => {
-    const error = await tidelock.collection("rnus").list().catch((thrown: unknown) => thrown);
+    const error = await tidelock
+      .collection("rnus")
+      .list()
+      .catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(ProblemError);
     expect(error).toMatchObject({ code: "unknown_collection", status: 404 });
   });
@@ -93,7 +96,13 @@ describe.skipIf(url === undefined || token === undefined)("with a real process",
   test("the status, and what else can be asked, has the promised shape", async () => {
     expect(await tidelock.status()).toMatchObject({ phase: expect.any(String), pending: expect.any(Number) });
     expect(await tidelock.verify()).toMatchObject({ healthy: true });
-    const lists = [tidelock.queue.list(), tidelock.conflicts.list(), tidelock.backups.list(), tidelock.rounds(), tidelock.logs.list()];
+    const lists = [
+      tidelock.queue.list(),
+      tidelock.conflicts.list(),
+      tidelock.backups.list(),
+      tidelock.rounds(),
+      tidelock.logs.list(),
+    ];
     for (const list of await Promise.all(lists)) expect(list).toBeInstanceOf(Array);
     expect((await until(tidelock.live, ({ status }) => status !== null)).status?.collections).toHaveProperty(name);
   });

@@ -22,7 +22,10 @@ afterEach(async () => {
 
 async function opened() {
   const runs = tidelock.live.records("runs");
-  leave.push(runs.subscribe(() => {}), tidelock.live.subscribe(() => {}));
+  leave.push(
+    runs.subscribe(() => {}),
+    tidelock.live.subscribe(() => {}),
+  );
   await until(runs, ({ records }) => records.length === 1);
   return runs;
 }

@@ -78,7 +78,8 @@ export class SyncView implements Store<SyncState> {
 
   private look(): SyncState {
     const { status, error } = this.client.live.getSnapshot();
-    if (status === null) return { ...UNKNOWN, lastError: error === null ? null : `no connection to tidelock: ${error.message}` };
+    if (status === null)
+      return { ...UNKNOWN, lastError: error === null ? null : `no connection to tidelock: ${error.message}` };
     const failed = this.failed?.lastSyncedAt === status.last_synced_at ? this.failed.error : null;
     return {
       isOnline: status.online,

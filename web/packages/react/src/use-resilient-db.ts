@@ -18,7 +18,7 @@ export interface ResilientDB<T> {
   readonly isLoading: boolean;
   /** Why the last write failed, or why the records may be out of date. */
   readonly error: Error | null;
-  /** Creates a record, or lays its fields over the one that is there; one without a key gets one. Whether it went well. */
+  /** Creates a record, or lays its fields over the one there is; one without a key gets one. Whether it went well. */
   readonly saveRun: (record: Partial<T>) => Promise<boolean>;
   /** Deletes the record with this key. Whether it went well. */
   readonly deleteRun: (key: string) => Promise<boolean>;

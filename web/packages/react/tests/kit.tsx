@@ -1,12 +1,14 @@
 // A page: components under a provider, over a process in memory.
 
 import { StrictMode, type ReactElement } from "react";
-import { cleanup, render } from "@testing-library/react";
+import { cleanup, configure, render } from "@testing-library/react";
 import { afterEach } from "vitest";
 import { Tidelock } from "@tidelock/client";
 import { TidelockProvider } from "@tidelock/react";
 import { FakeProcess } from "../../../testing/fake-process.js";
 
+// A busy machine does not fail what is only waited for.
+configure({ asyncUtilTimeout: 20_000 });
 afterEach(cleanup);
 
 export interface Run {

@@ -11,7 +11,9 @@ function Runs({ tell }: { tell: (db: ResilientDB<Run>) => void }) {
   const db = useResilientDB<Run>();
   tell(db);
   const { runs, isLoading, error } = db;
-  return <p>{isLoading ? "loading" : `${runs.map(({ id, n }) => `${id}=${n}`).join(" ")}; ${error?.message ?? "fine"}`}</p>;
+  return (
+    <p>{isLoading ? "loading" : `${runs.map(({ id, n }) => `${id}=${n}`).join(" ")}; ${error?.message ?? "fine"}`}</p>
+  );
 }
 
 function shown(text: string) {
@@ -24,7 +26,15 @@ test("a component of the original system works as it is", async () => {
     useEffect(() => {
       void refresh();
     }, [refresh]);
-    return isLoading ? <p>loading</p> : <ul>{runs.map((run) => <li key={run.id}>{run.id}</li>)}</ul>;
+    return isLoading ? (
+      <p>loading</p>
+    ) : (
+      <ul>
+        {runs.map((run) => (
+          <li key={run.id}>{run.id}</li>
+        ))}
+      </ul>
+    );
   }
   const fake = processWith(3);
   show(fake, <RunsList />, { isStrict: true });
@@ -88,7 +98,15 @@ test("however many hooks there are, twice mounted, there is one stream, and each
   }
   const fake = processWith(2);
   const hooks = [1, 2, 3].map((each) => <Runs key={each} tell={() => {}} />);
-  show(fake, <>{hooks}<Name of="run-00000" /><Name of="run-00001" /></>, { isStrict: true });
+  show(
+    fake,
+    <>
+      {hooks}
+      <Name of="run-00000" />
+      <Name of="run-00001" />
+    </>,
+    { isStrict: true },
+  );
   await shown("run-00000=0 run-00001=0; fine".repeat(3) + "run-00000run-00001");
   expect(fake.opened).toHaveLength(1);
   expect(fake.requests.map(({ path }) => path.split("?")[0])).toEqual(["/v1/collections/runs/records"]);
@@ -119,12 +137,23 @@ test("of ten thousand records the first render shows all, and an update renders 
   });
   function List() {
     const { runs } = useResilientDB<Run>();
-    return <ul>{runs.map((run) => <Row key={run.id} run={run} />)}</ul>;
+    return (
+      <ul>
+        {runs.map((run) => (
+          <Row key={run.id} run={run} />
+        ))}
+      </ul>
+    );
   }
   let commits = 0;
   const fake = processWith(10_000);
-  show(fake, <Profiler id="list" onRender={() => (commits += 1)}><List /></Profiler>);
-  await waitFor(() => expect(rendered.size).toBe(10_000), { timeout: 5_000 });
+  show(
+    fake,
+    <Profiler id="list" onRender={() => (commits += 1)}>
+      <List />
+    </Profiler>,
+  );
+  await waitFor(() => expect(rendered.size).toBe(10_000));
   // Nothing, then everything: no row is rendered twice on the way.
   expect(commits).toBe(2);
   expect(new Set(rendered.values())).toEqual(new Set([1]));
@@ -132,7 +161,7 @@ test("of ten thousand records the first render shows all, and an update renders 
   act(() => fake.change("runs", "run-04711", { id: "run-04711", n: 1 }));
   await waitFor(() => expect(rendered.size).toBeGreaterThan(0));
   expect([...rendered]).toEqual([["run-04711", 1]]);
-}, 20_000);
+}, 60_000);
 
 test("rows that look at their own record leave the list alone", async () => {
   const rendered: string[] = [];
@@ -144,7 +173,7 @@ test("rows that look at their own record leave the list alone", async () => {
   const rows = Array.from({ length: 1_000 }, (_, at) => <Row key={at} id={`run-${String(at).padStart(5, "0")}`} />);
   const fake = processWith(1_000);
   show(fake, <ul>{rows}</ul>);
-  await waitFor(() => expect(rendered).toHaveLength(2_000), { timeout: 5_000 });
+  await waitFor(() => expect(rendered).toHaveLength(2_000));
   expect(fake.requests).toHaveLength(1);
   rendered.length = 0;
   act(() => fake.change("runs", "run-00007", { id: "run-00007", n: 7 }));

@@ -3,7 +3,14 @@ import { renderToString } from "react-dom/server";
 import { act, waitFor } from "@testing-library/react";
 import { expect, test } from "vitest";
 import { Tidelock } from "@tidelock/client";
-import { TidelockProvider, useBackups, useConflicts, useSupabaseSync, type OpenConflicts, type SupabaseSync } from "@tidelock/react";
+import {
+  TidelockProvider,
+  useBackups,
+  useConflicts,
+  useSupabaseSync,
+  type OpenConflicts,
+  type SupabaseSync,
+} from "@tidelock/react";
 import { settled } from "../../../testing/until.js";
 import { processWith, show } from "./kit.js";
 
@@ -15,7 +22,7 @@ function Sync() {
   return <p>{`${sync.isOnline ? "online" : "offline"} ${sync.pendingCount} ${sync.lastError ?? "fine"}`}</p>;
 }
 
-const shown = (text: string) => waitFor(() => expect(document.body.textContent).toBe(text), { timeout: 3_000 });
+const shown = (text: string) => waitFor(() => expect(document.body.textContent).toBe(text));
 
 test("the status of the original system's hook, live", async () => {
   const fake = processWith(0);
@@ -66,7 +73,13 @@ test("a server that cannot be reached is told apart from a process that cannot",
 test("a round that fails says why, in all components, and does not throw", async () => {
   const fake = processWith(0);
   fake.refuse = ({ path }) => (path === "/v1/sync" ? { status: 429, code: "slower" } : undefined);
-  show(fake, <><Sync /><Sync /></>);
+  show(
+    fake,
+    <>
+      <Sync />
+      <Sync />
+    </>,
+  );
   await shown("online 0 fine".repeat(2));
   expect(await act(() => sync.sync())).toBeNull();
   await shown("online 0 refused: slower".repeat(2));
@@ -121,7 +134,13 @@ test("backups are listed, and taken", async () => {
 test("a server renders what is not known yet, and opens nothing", () => {
   const fake = processWith(1);
   const client = new Tidelock(fake.transport);
-  expect(renderToString(<TidelockProvider client={client}><Sync /></TidelockProvider>)).toBe("<p>offline null fine</p>");
+  expect(
+    renderToString(
+      <TidelockProvider client={client}>
+        <Sync />
+      </TidelockProvider>,
+    ),
+  ).toBe("<p>offline null fine</p>");
   expect(fake.opened).toHaveLength(0);
 });
 

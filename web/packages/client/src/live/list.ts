@@ -1,6 +1,6 @@
 // A list that keeps itself up to date by being read as a whole: what a query finds, since only the store can tell what
-// matches and in which order, or the open conflicts. Each change has it read again, at most ten times a second; what has
-// not changed keeps its identity.
+// matches and in which order, or the open conflicts. Each change has it read again, at most ten times a second; what
+// has not changed keeps its identity.
 
 import { STORE_LINGER_MS } from "../limits.js";
 import { Lingering } from "./lingering.js";
@@ -21,7 +21,7 @@ export class LiveList<T extends object> implements Store<RecordsState<T>> {
   private waiting: (() => void)[] = [];
   private leave: (() => void) | undefined;
 
-  /** `all` reads it, in order; `follow` tells when that is to be done again, until the function it returns is called. */
+  /** `all` reads it, in order; `follow` tells when to do so again, until the function it returns is called. */
   constructor(
     all: (signal: AbortSignal) => Promise<Map<string, T>>,
     private readonly follow: (follower: Follower) => () => void,
@@ -31,7 +31,11 @@ export class LiveList<T extends object> implements Store<RecordsState<T>> {
     // It is always read as a whole.
     const some = () => Promise.resolve(new Map<string, T>());
     this.reading = new Reading({ all, some }, { onAll, onFailure, onSome: () => {} });
-    this.use = new Lingering(STORE_LINGER_MS, () => this.begin(), () => this.end());
+    this.use = new Lingering(
+      STORE_LINGER_MS,
+      () => this.begin(),
+      () => this.end(),
+    );
   }
 
   subscribe(listener: () => void): () => void {

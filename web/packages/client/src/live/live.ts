@@ -23,7 +23,11 @@ export class Live implements Store<LiveState> {
 
   constructor(private readonly caller: Caller) {
     this.stream = new EventStream(caller.transport);
-    this.conflicts = this.reviewed(["conflicts"], (status) => [status.conflicts, status.last_pulled_at, status.last_pushed_at]);
+    this.conflicts = this.reviewed(["conflicts"], (status) => [
+      status.conflicts,
+      status.last_pulled_at,
+      status.last_pushed_at,
+    ]);
     this.backups = this.reviewed(["backups"], (status) => [status.last_backup_at, status.backup_error]);
   }
 

@@ -39,7 +39,8 @@ export class Overlay {
   over<T extends object>(key: string, record: T | undefined): T | undefined {
     const changes = this.changes.get(key);
     if (changes === undefined) return record;
-    const lay = (under: object | undefined, { fields }: Change) => (fields === null ? undefined : { ...under, ...fields });
+    const lay = (under: object | undefined, { fields }: Change) =>
+      fields === null ? undefined : { ...under, ...fields };
     return changes.reduce(lay, record as object | undefined) as T | undefined;
   }
 

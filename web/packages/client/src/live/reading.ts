@@ -14,7 +14,7 @@ export interface Source<T> {
   some(keys: readonly string[], signal: AbortSignal): Promise<Map<string, T>>;
 }
 
-/** Who wants them. `begunAt` is a moment of [`Reading.tick`]: what was written before it is in the answer. */
+/** Who wants them. `begunAt` is a moment of `Reading.tick`: what was written before it is in the answer. */
 export interface Reader<T> {
   onAll(records: Map<string, T>, begunAt: number): void;
   onSome(keys: readonly string[], records: Map<string, T>, begunAt: number): void;

@@ -49,8 +49,16 @@ export class LiveRecords<T extends object> implements Store<RecordsState<T>> {
   ) {
     const some = (keys: readonly string[], signal: AbortSignal) => collection.read(keys, { signal });
     this.reading = new Reading({ all: readAll(collection), some }, this.reader());
-    this.everyone = new Lingering(STORE_LINGER_MS, () => this.begin(), () => this.end());
-    this.everything = new Lingering(STORE_LINGER_MS, () => this.readWanted(), () => this.forgetUnwatched());
+    this.everyone = new Lingering(
+      STORE_LINGER_MS,
+      () => this.begin(),
+      () => this.end(),
+    );
+    this.everything = new Lingering(
+      STORE_LINGER_MS,
+      () => this.readWanted(),
+      () => this.forgetUnwatched(),
+    );
   }
 
   subscribe(listener: () => void): () => void {

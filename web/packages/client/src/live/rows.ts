@@ -19,10 +19,6 @@ export class Rows<T extends object> {
     return this.byKey.get(key);
   }
 
-  has(key: string): boolean {
-    return this.byKey.has(key);
-  }
-
   /** Puts the record there, or takes it away. Whether that changed anything. */
   set(key: string, record: T | undefined): boolean {
     const before = this.byKey.get(key);
@@ -56,11 +52,13 @@ export class Rows<T extends object> {
   private sorted(): string[] {
     const old = this.keys.filter((key) => this.byKey.has(key));
     const known = new Set(old);
-    const added = this.allKeys().filter((key) => !known.has(key)).sort(compareKeys);
+    const added = this.allKeys()
+      .filter((key) => !known.has(key))
+      .sort(compareKeys);
     const merged: string[] = [];
     let next = 0;
     for (const key of old) {
-      for (let candidate = added[next]; candidate !== undefined && compareKeys(candidate, key) < 0; ) {
+      for (let candidate = added[next]; candidate !== undefined && compareKeys(candidate, key) < 0;) {
         merged.push(candidate);
         next += 1;
         candidate = added[next];

@@ -47,7 +47,7 @@ export class EventStream implements Store<LiveState> {
   private readonly followers = new Map<Follower, Following>();
   private readonly use: Lingering;
   private readonly pause = new Pause();
-  private readonly backoff: Backoff;
+  private readonly backoff = new Backoff();
   /** The connection, or the attempt at one. */
   private connection = new AbortController();
   /** What that one was asked for. */
@@ -58,12 +58,12 @@ export class EventStream implements Store<LiveState> {
   private isRunning = false;
   private isGathering = false;
 
-  constructor(
-    private readonly transport: Transport,
-    random?: () => number,
-  ) {
-    this.backoff = new Backoff(random);
-    this.use = new Lingering(STREAM_LINGER_MS, () => this.gather(), () => this.stop());
+  constructor(private readonly transport: Transport) {
+    this.use = new Lingering(
+      STREAM_LINGER_MS,
+      () => this.gather(),
+      () => this.stop(),
+    );
   }
 
   subscribe(listener: () => void): () => void {
