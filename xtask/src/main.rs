@@ -2,6 +2,7 @@
 
 mod run;
 mod setup;
+mod web;
 
 use std::process::ExitCode;
 
@@ -10,7 +11,8 @@ cargo xtask <task> [arguments]
 
   setup                    install what the test server needs: Node and npm, PostgreSQL 15 or newer, npm packages
   demo [arguments]         two devices work offline and come together (needs only Node)
-  test [arguments]         all tests; the arguments go to `cargo test`
+  test [arguments]         all tests, those of the packages for web pages too; with arguments, `cargo test` with them
+  web [types]              the packages for web pages: built, checked and tried; or the API's document and types made anew
   fleet                    ten devices and everybody else on one project, at full size; the tests run a slice of it
   backups [SECONDS]        a backup every second under 2,000 writes a second, for five minutes; the tests run a slice of it
   restores [ROUNDS]        three devices that write, sync, back up, restore and are killed, 500 times; the tests run a slice
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         "setup" => setup::everything(),
         "demo" => demo(&rest),
         "test" => test(&rest),
+        "web" => web(&rest),
         "fleet" => fleet(&rest),
         "backups" => backups(&rest),
         "restores" => restores(&rest),
@@ -53,7 +56,16 @@ fn demo(arguments: &[String]) -> Result<(), String> {
 
 fn test(arguments: &[String]) -> Result<(), String> {
     setup::everything()?;
-    run::cargo(&["test", "--workspace"], arguments)
+    run::cargo(&["test", "--workspace"], arguments)?;
+    if arguments.is_empty() { web::test() } else { Ok(()) }
+}
+
+fn web(arguments: &[String]) -> Result<(), String> {
+    match arguments {
+        [] => web::test(),
+        [what] if what == "types" => web::types(),
+        [what, ..] => Err(format!("`web` has no `{what}`: see `cargo xtask --help`")),
+    }
 }
 
 fn fleet(arguments: &[String]) -> Result<(), String> {

@@ -1,5 +1,6 @@
-//! Makes sure that what the test server needs is there.
+//! Makes sure that what the tests need is there.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,7 +24,8 @@ pub fn node() -> Result<(), String> {
     if output("npm", &["--version"]).is_none() {
         install(&["nodejs", "npm"], "Node.js with npm (https://nodejs.org)")?;
     }
-    packages()
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    packages("testbed/server", "the test server and a Node for it, about 300 MB", &path)
 }
 
 fn postgresql() -> Result<(), String> {
@@ -57,17 +59,31 @@ fn major_version(text: &str) -> Option<u32> {
     number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
+/// Node and the packages that the packages for web pages are built and tried with; where programs are looked for then.
+pub fn web() -> Result<OsString, String> {
+    node()?;
+    // The test server's Node is new enough whatever the system has.
+    let own = workspace().join("testbed/server/node_modules/.bin");
+    let rest = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&rest)))
+        .map_err(|error| format!("PATH cannot be used: {error}"))?;
+    packages("web", "what web pages are built and tried with, about 130 MB", &path)?;
+    Ok(path)
+}
+
 /// `npm ci` when the lock file is another one than at the last time.
-fn packages() -> Result<(), String> {
-    let folder = workspace().join("testbed/server");
-    let lock = std::fs::read(folder.join("package-lock.json"))
-        .map_err(|error| format!("testbed/server/package-lock.json cannot be read: {error}; check the clone"))?;
-    let stamp = folder.join(STAMP);
+fn packages(folder: &str, what: &str, path: &OsStr) -> Result<(), String> {
+    let at = workspace().join(folder);
+    let lock = std::fs::read(at.join("package-lock.json"))
+        .map_err(|error| format!("{folder}/package-lock.json cannot be read: {error}; check the clone"))?;
+    let stamp = at.join(STAMP);
     if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
-    say("npm ci in testbed/server (the test server and a Node for it, about 300 MB)");
-    run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder))?;
+    say(&format!("npm ci in {folder} ({what})"));
+    let mut install = Command::new("npm");
+    install.args(["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&at).env("PATH", path);
+    run(&mut install)?;
     std::fs::write(&stamp, lock).map_err(|error| format!("{} cannot be written: {error}", stamp.display()))
 }
 
