@@ -331,6 +331,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/doctor": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** everything that is needed, each with its state and the next step */
+        get: operations["doctor"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -868,6 +885,13 @@ export interface components {
             /** @description One after the other. */
             operations: components["schemas"]["Change"][];
         };
+        /** @description All checks. */
+        Checkup: {
+            /** @description The checks, in the order in which they were made. */
+            checks: components["schemas"]["Finding"][];
+            /** @description Whether no check is a failure. */
+            healthy: boolean;
+        };
         /** @description Which parked operations; none means all. */
         Chosen: {
             /**
@@ -1143,6 +1167,17 @@ export interface components {
             before?: unknown;
             /** @description The field. */
             field: string;
+        };
+        /** @description One check. */
+        Finding: {
+            /** @description What was looked at. */
+            check: string;
+            /** @description What was found. */
+            found: string;
+            /** @description What to do; empty where nothing is to be done. */
+            next: string;
+            /** @description How it came out. */
+            state: components["schemas"]["State"];
         };
         /** @description What an audit found in one collection. */
         Findings: {
@@ -1797,6 +1832,8 @@ export interface components {
             /** @description What. */
             name: string;
         };
+        /** @description How one check came out. */
+        State: "ok" | "warning" | "failure";
         /** @description Sizes and counts of a store. */
         Stats: {
             /**
@@ -1917,7 +1954,7 @@ export interface components {
             next_round_reason: components["schemas"]["NextRound"] | null;
             /**
              * Format: date-time
-             * @description When the oldest of them was made; at most some seconds old.
+             * @description When the oldest of them was made, as far as it was known at that look.
              */
             oldest_pending_at: string | null;
             /** @description Whether the last request reached the server. */
@@ -1938,7 +1975,8 @@ export interface components {
             pending: number;
             /**
              * Format: uint64
-             * @description Bytes of the fields that these set; at most some seconds old.
+             * @description Bytes of the fields that these set, when it was last looked: a second after a change, and where a look takes long
+             *     so seldom that looking takes a fiftieth of the time (after one of 3 s in 150 s).
              */
             pending_bytes: number;
             /** @description What it is doing. */
@@ -2816,6 +2854,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Decided"];
+                };
+            };
+            /** @description It was not done, and why. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    doctor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Checkup"];
                 };
             };
             /** @description It was not done, and why. */

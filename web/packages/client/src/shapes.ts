@@ -61,9 +61,5 @@ export type Verified = Schemas["Verified"];
 export type Stats = Schemas["Stats"];
 export type ProblemDocument = Schemas["Problem"];
 
-/** Whether everything is in place. */
-export interface Examination {
-  healthy: boolean;
-  /** What was looked at, how it is, and what to do next where it is not as it should be. */
-  checks: { check: string; state: string; found: string; next: string | null }[];
-}
+/** Whether everything is in place: what was looked at, how it is, and what to do next where it is not as it should be. */
+export type Checkup = Schemas["Checkup"];

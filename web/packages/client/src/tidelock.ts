@@ -11,7 +11,7 @@ import { Queue } from "./queue.js";
 import type {
   AuditReport,
   BulkSaved,
-  Examination,
+  Checkup,
   JsonObject,
   RollbackReport,
   RollbackTarget,
@@ -105,7 +105,7 @@ export class Tidelock {
   }
 
   /** Whether everything is in place, and what to do where it is not. */
-  doctor(options?: RequestOptions): Promise<Examination> {
+  doctor(options?: RequestOptions): Promise<Checkup> {
     return this.caller.ask("GET", ["doctor"], { ...options });
   }
 }
