@@ -41,6 +41,8 @@ pub(super) const VERSION: &str = "tidelock_version";
 pub const SERVER_EPOCH: &str = "server epoch";
 /// What all versions begin with that the kit gave: no other mode can use them.
 pub(super) const STAMP: &str = "kit-";
+/// What it means that a function of the kit is not found.
+const GONE: &str = "the server kit is not there any more; install it again with: tidelock remote sql";
 /// The kit's word for another database than the one that was expected.
 const REPLACED: &str = "TL001";
 /// Its word for a device that was away for longer than deletions are remembered.
@@ -175,6 +177,7 @@ impl Kit {
         let question = Question { method: Method::POST, line, schema: None, prefer: None, body: Some(body) };
         self.plain.link.send(question).await.map_err(|fault| match fault.code.as_deref() {
             Some(REPLACED) => Fault { status: fault.status, code: fault.code, ..changes::replaced() },
+            Some("PGRST202") => Fault { message: GONE.to_owned(), details: None, ..fault },
             Some(BEHIND) => Fault { kind: FaultKind::Behind, ..fault },
             // About the call, not about an operation: those have verdicts of their own.
             Some("42501" | "42883") => Fault { kind: FaultKind::Schema, ..fault },
