@@ -110,7 +110,7 @@ mod tests {
     const READ: Rights = Rights { select: true, insert: false, update: false, delete: false };
 
     fn said(toml: &str, grants: Rights, policies: Option<Rights>) -> Vec<String> {
-        let rules = Config::from_toml(&format!("[collections.runs]\n{toml}")).unwrap().rules().remove(0);
+        let rules = Config::from_toml(&format!("[collections.albums]\n{toml}")).unwrap().rules().remove(0);
         let table = TableDescription { exists: true, grants: Some(grants), policies, ..TableDescription::default() };
         let said = of_kit(&rules, &table, "authenticated").unwrap();
         said.into_iter().map(|said| format!("{} {} -> {}", said.state.name(), said.found, said.next)).collect()
@@ -123,19 +123,19 @@ mod tests {
         assert_eq!(
             said("", ALL, Some(Rights { insert: false, ..ALL })),
             [
-                "warning runs: row-level security lets authenticated read, update and delete, and no policy lets it insert \
-              -> add a policy on runs for insert, or set [collections.runs] direction = \"pull\""
+                "warning albums: row-level security lets authenticated read, update and delete, and no policy lets it insert \
+              -> add a policy on albums for insert, or set [collections.albums] direction = \"pull\""
             ]
         );
         assert_eq!(
             said("", ALL, Some(Rights::default())),
-            ["failure runs: row-level security is on, and no policy lets it read, insert, update or delete \
-              -> add a policy on runs for select, insert, update, delete"]
+            ["failure albums: row-level security is on, and no policy lets it read, insert, update or delete \
+              -> add a policy on albums for select, insert, update, delete"]
         );
         assert_eq!(
             said("", READ, Some(READ)),
-            ["failure runs: authenticated has no grant to insert, update or delete in runs \
-              -> grant insert, update, delete on runs to authenticated, or set [collections.runs] direction = \"pull\""]
+            ["failure albums: authenticated has no grant to insert, update or delete in albums \
+              -> grant insert, update, delete on albums to authenticated, or set [collections.albums] direction = \"pull\""]
         );
     }
 
@@ -148,10 +148,10 @@ mod tests {
 
     #[test]
     fn a_kit_that_does_not_tell_says_nothing() {
-        let rules = Config::from_toml("[collections.runs]").unwrap().rules().remove(0);
+        let rules = Config::from_toml("[collections.albums]").unwrap().rules().remove(0);
         assert_eq!(of_kit(&rules, &TableDescription::default(), "anon"), None);
         assert_eq!(of_dry_run(&rules, &[]), None);
         let said = of_dry_run(&rules, &["update"]).unwrap();
-        assert_eq!(said.found, "runs: this user has no grant to update in runs");
+        assert_eq!(said.found, "albums: this user has no grant to update in albums");
     }
 }

@@ -35,10 +35,11 @@ async function planRequest(connection, ast) {
 /** Takes the rows out of lite's hands: one empty row stands for them, and their JSON text goes to PostgreSQL. */
 function planRows(request, ast, change) {
   const rows = Array.isArray(ast.values) ? ast.values : [ast.values];
-  // What is no object, or empty, or too many for one object, lite refuses or answers by itself.
-  if (rows.length === 0 || rows.some((row) => row === null || typeof row !== 'object' || Array.isArray(row))) return;
+  // What is no object, or empty, or too many for one object, lite refuses or answers by itself. Where columns are named,
+  // PostgREST performs even an insert of no rows, and PostgreSQL then looks whether it is granted.
+  if ((rows.length === 0 && !ast.$meta?.columns) || rows.some((row) => row === null || typeof row !== 'object' || Array.isArray(row))) return;
   if (ast.$meta?.cardinality === 'one' && rows.length > 1) return;
-  const keys = Object.keys(rows[0]);
+  const keys = Object.keys(rows[0] ?? {});
   const columns = ast.$meta?.columns ?? keys;
   // A row that names no column takes all its defaults, see `insertDefaults`.
   if (columns.length === 0) return;

@@ -269,7 +269,18 @@ const CANARIES: [&str; 5] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn h48_a_bundle_holds_what_a_bug_report_needs_and_no_secret_and_no_document() {
     let world = World::new().await;
+    // A server that quotes what it was sent, and a filter that names what is a secret elsewhere.
+    world
+        .project
+        .sql(
+            "create function quote() returns trigger language plpgsql as
+             $$ begin raise exception using errcode = '57014', message = 'no time for ' || new.body; end $$;
+             create trigger quote before insert on public.notes for each row when (new.id = 'waits') execute function quote();",
+        )
+        .await
+        .unwrap();
     let text = world.config_text(Path::new("data"), "auto = false");
+    let text = format!("{text}\nfilter = \"body=neq.{}\"", world.project.secret_key);
     for with_process in [false, true] {
         let desk = Desk::with(&format!("{text}\n[backup]\npassphrase = \"{}\"\n[log]\nlevel = \"debug\"", CANARIES[2]));
         let _process = with_process.then(|| desk.process());
@@ -278,6 +289,8 @@ async fn h48_a_bundle_holds_what_a_bug_report_needs_and_no_secret_and_no_documen
         desk.ok(&["put", "notes", CANARIES[4], &format!(r#"{{"body":"{}"}}"#, CANARIES[3])]);
         assert_eq!(desk.run(&["sync"]).exit, 3);
         desk.ok(&["put", "notes", "waits", &format!(r#"{{"body":"{}"}}"#, CANARIES[3])]);
+        assert_eq!(desk.run(&["sync"]).exit, 3);
+        assert_eq!(desk.ok(&["status"]).contains(CANARIES[3]), with_process, "the process remembers what it was told");
 
         let told: Value = desk.json(&["doctor", "--bundle", "bundle.json"]);
         let written = fs::read_to_string(desk.path("bundle.json")).unwrap();

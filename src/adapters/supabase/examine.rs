@@ -126,7 +126,11 @@ fn write_without_rows(table: &Table, attempt: Attempt) -> (Method, String, Optio
     // Two conditions that exclude each other, and a list without values: one of them alone would be enough.
     let none = Query::default().with("and", &format!("({key}.is.null,{key}.not.is.null)")).with(&key, "in.()");
     match attempt {
-        Attempt::Insert => (Method::POST, table.path.clone(), Some("[]".to_owned())),
+        Attempt::Insert => {
+            // A column that is named makes it a statement even where there are no rows.
+            let line = Query::default().with("columns", &key).on(&table.path);
+            (Method::POST, line, Some("[]".to_owned()))
+        }
         Attempt::Update => {
             let column = table.rules.columns.iter().find(|column| **column != table.key).unwrap_or(&table.key);
             (Method::PATCH, none.on(&table.path), Some(json!({ column: null }).to_string()))
@@ -158,6 +162,7 @@ mod tests {
         let (method, line, body) = write_without_rows(&table, Attempt::Update);
         assert!(method == Method::PATCH && line.ends_with("?and=(id.is.null,id.not.is.null)&id=in.()"), "{line}");
         assert_eq!(body.as_deref(), Some(r#"{"id":null}"#));
-        assert_eq!(write_without_rows(&table, Attempt::Insert).2.as_deref(), Some("[]"));
+        let (_, line, body) = write_without_rows(&table, Attempt::Insert);
+        assert_eq!((line.as_str(), body.as_deref()), ("/rest/v1/a%20b?columns=id", Some("[]")));
     }
 }
