@@ -140,8 +140,10 @@ impl Scene {
     fn look(&self, section: &mut Section) {
         let began = Instant::now();
         loop {
-            let status = self.desk.ok(&["status"]);
-            if section.tells_status(&status) {
+            let (status, json) = (self.desk.ok(&["status"]), self.desk.json(&["status"]));
+            // Between the two a round may begin or end.
+            let phase = one_line(&format!("phase {}: {}", word(&json, "phase"), word(&json, "phase_reason")));
+            if status.lines().any(|line| one_line(line) == phase) && section.tells_status(&status) {
                 break;
             }
             let doctor = || self.troubles().join("\n");
@@ -171,13 +173,16 @@ impl Scene {
     }
 }
 
+fn word(value: &Value, name: &str) -> String {
+    value[name].as_str().unwrap().to_owned()
+}
+
 /// The checks that are not as they should be: the same in both forms of what the doctor says.
 fn troubles(text: &Done, json: &Done) -> Vec<String> {
     let is_trouble = |line: &&str| line.starts_with("failure") || line.starts_with("warning");
     let printed: Vec<_> = text.said.lines().filter(is_trouble).map(one_line).collect();
     let checkup: Value = serde_json::from_str(&json.said).unwrap();
     let checks = checkup["checks"].as_array().unwrap().iter().filter(|check| check["state"] != "ok");
-    let word = |check: &Value, name: &str| check[name].as_str().unwrap().to_owned();
     let told: Vec<_> = checks
         .map(|check| ["state", "check", "found", "next"].map(|name| word(check, name)))
         .map(|[state, check, found, next]| one_line(&format!("{state} {check} {found} → {next}")))
