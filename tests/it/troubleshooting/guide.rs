@@ -5,8 +5,21 @@ use std::collections::BTreeSet;
 const GUIDE: &str = include_str!("../../../docs/troubleshooting.md");
 
 /// Words of the guide that stand for what differs from one time to the next.
-const VARIABLE: [&str; 12] =
-    ["ADDRESS", "CODE", "COLLECTION", "HOST", "LENGTH", "NUMBER", "PORT", "SIZE", "TABLE", "TIME", "USER", "WORDS"];
+const VARIABLE: [&str; 13] = [
+    "ADDRESS",
+    "FUNCTION",
+    "CODE",
+    "COLLECTION",
+    "HOST",
+    "LENGTH",
+    "NUMBER",
+    "PORT",
+    "SIZE",
+    "TABLE",
+    "TIME",
+    "USER",
+    "WORDS",
+];
 /// Lines of the status that a guide may leave unquoted: they tell how things stand, not what is wrong.
 const PLAIN: [&str; 11] = [
     "online",

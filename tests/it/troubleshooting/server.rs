@@ -1,12 +1,12 @@
 //! The server: away, restricted, of another mind about the time, without a table or without the kit.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::guide::Section;
-use super::{Scene, app, signed_in};
+use super::{SOON, Scene, app, signed_in};
 use crate::support::World;
 
 pub const MISSING_TABLE: &str = "A table is missing";
@@ -118,6 +118,11 @@ async fn a_kit_that_is_missing_or_old() {
     scene.put("waits");
     scene.look(&mut section);
     apply(&[]).await;
+    // The server takes a moment to notice its new functions.
+    let began = Instant::now();
+    while scene.desk.run(&["remote", "check"]).said.contains("the server kit is not installed") {
+        assert!(began.elapsed() < SOON, "the kit was installed");
+    }
     scene.desk.run(&["sync"]);
     scene.look(&mut section);
     scene.desk.ok(&["sync", "--accept-server"]);

@@ -41,8 +41,6 @@ pub(super) const VERSION: &str = "tidelock_version";
 pub const SERVER_EPOCH: &str = "server epoch";
 /// What all versions begin with that the kit gave: no other mode can use them.
 pub(super) const STAMP: &str = "kit-";
-/// What it means that a function of the kit is not found.
-const GONE: &str = "the server kit is not there any more; install it again with: tidelock remote sql";
 /// The kit's word for another database than the one that was expected.
 const REPLACED: &str = "TL001";
 /// Its word for a device that was away for longer than deletions are remembered.
@@ -176,8 +174,8 @@ impl Kit {
         let line = format!("{}/rest/v1/rpc/{function}", self.plain.base);
         let question = Question { method: Method::POST, line, schema: None, prefer: None, body: Some(body) };
         self.plain.link.send(question).await.map_err(|fault| match fault.code.as_deref() {
-            Some(REPLACED) => Fault { status: fault.status, code: fault.code, ..changes::replaced() },
-            Some("PGRST202") => Fault { message: GONE.to_owned(), details: None, ..fault },
+            Some(REPLACED) => changes::replaced(),
+            Some("PGRST202") => Fault { message: gone(function), details: None, ..fault },
             Some(BEHIND) => Fault { kind: FaultKind::Behind, ..fault },
             // About the call, not about an operation: those have verdicts of their own.
             Some("42501" | "42883") => Fault { kind: FaultKind::Schema, ..fault },
@@ -224,6 +222,13 @@ impl Kit {
     fn forget_own(&self, is_behind: impl Fn(u64) -> bool) {
         locked(&self.own).retain(|transaction| !is_behind(*transaction));
     }
+}
+
+/// What it means that a function of the kit is not found.
+fn gone(function: &str) -> String {
+    format!(
+        "the server kit's function {function} is not there any more; install the kit again with: tidelock remote sql"
+    )
 }
 
 /// A row's version: the transaction that stamped it, and the beginning of the epoch in which its number counts.
