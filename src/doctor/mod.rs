@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::handle::Backups;
 pub(crate) use server::Known;
+pub use session::span;
 pub(crate) use store::Store;
 pub use store::cause;
 

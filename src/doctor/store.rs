@@ -11,10 +11,13 @@ use super::{Checkup, backups, folder};
 use crate::adapters::archive::BackupInfo;
 use crate::adapters::sqlite::{Fullness, QueuedOperation, Stats, Verified};
 use crate::config::Config;
-use crate::status::Status;
+use crate::status::{Phase, Status};
 
 /// Different causes of parked operations that are told.
 const CAUSES: usize = 5;
+
+/// What to do about what nobody takes while the server takes nothing.
+pub(super) const AFTER: &str = "mend what the next checks say of the server; then it is sent by itself";
 
 /// What the store has told; the words of what it could not tell.
 pub(crate) struct Store {
@@ -94,7 +97,8 @@ impl Store {
         }
         for (name, collection) in &self.status.collections {
             if let Some(why) = &collection.paused {
-                checkup.fail("schema", format!("{name} is paused: {why}"), "make table and [collections] agree");
+                let next = "mend what the next checks say of the server and its tables; tidelock sync tries at once";
+                checkup.fail("schema", format!("{name} is paused: {why}"), next);
             }
         }
     }
@@ -104,15 +108,23 @@ impl Store {
         let found = format!("{} entries to be sent, {} shed, {} refused", logger.pending, logger.shed, logger.refused);
         match &logger.last_error {
             Some(error) => {
-                let next = format!(
-                    "let this user insert into {}, or set log.table = \"\" to keep what is logged on this device",
-                    config.log.table
-                );
+                let next = match is_shut_out(&self.status) {
+                    true => AFTER.to_owned(),
+                    false => format!(
+                        "let this user insert into {}, or set log.table = \"\" to keep what is logged on this device",
+                        config.log.table
+                    ),
+                };
                 checkup.warn("logger", format!("{found}: {error}"), next);
             }
             None => checkup.ok("logger", found),
         }
     }
+}
+
+/// Whether the server takes nothing from this device at all, so that there is only one thing to mend.
+pub(super) fn is_shut_out(status: &Status) -> bool {
+    matches!(status.phase, Phase::Offline | Phase::NeedsAuth)
 }
 
 /// How near the store is to what it may take.

@@ -41,6 +41,7 @@ mod selective_sync;
 mod status;
 mod storm;
 mod support;
+mod troubleshooting;
 mod two_devices;
 mod upheaval;
 mod whole_transactions;
