@@ -40,7 +40,7 @@ fn the_guide_has_a_section_for_every_case_and_a_case_for_every_section() {
 }
 
 /// How long a status may take to say something.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 
 /// A device whose process keeps it in sync, as somebody has it who then meets trouble.
 struct Scene {
