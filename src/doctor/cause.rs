@@ -9,7 +9,7 @@ use crate::status::Status;
 const DENIED: &str = "42501";
 
 /// Codes of PostgreSQL's and PostgREST's, and what each means.
-const MEANINGS: [(&str, &str); 36] = [
+const MEANINGS: [(&str, &str); 37] = [
     ("21000", "one statement meets a row twice"),
     ("22001", "a text is too long for its column"),
     ("22003", "a number is too large for its column"),
@@ -41,6 +41,7 @@ const MEANINGS: [(&str, &str); 36] = [
     ("55P03", "somebody holds a lock on it"),
     ("57014", "it took longer than the server allows"),
     ("P0001", "a trigger or a function of the server refuses it"),
+    ("PGRST202", "the server knows no such function"),
     ("PGRST204", "the server knows no such column"),
     ("PGRST205", "the server knows no such table"),
     ("PGRST301", "the access token is not accepted"),
