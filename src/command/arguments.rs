@@ -115,6 +115,8 @@ pub enum Command {
     #[command(subcommand)]
     Config(Configuration),
     /// Check everything that tidelock needs, and say what to do about it; nothing is changed by it
+    ///
+    /// Begin with the first failure; what to do stands after its arrow. docs/troubleshooting.md tells of each case in full.
     Doctor(Doctor),
     /// Print the local API as an OpenAPI document
     Openapi,

@@ -1,16 +1,19 @@
-//! `tidelock doctor --bundle`: one file for a bug report. Everything that helps to understand what went wrong, no secret and
-//! no document. A part that cannot be had says why.
+//! `tidelock doctor --bundle`: one file for a bug report. Everything that helps to understand what went wrong; secrets are
+//! taken out, and documents, keys and what a server said in words of its own are not put in. A part that cannot be had
+//! says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tidelock::adapters::sqlite::{ConflictView, QueueFilter, QueuedOperation};
 use tidelock::adapters::supabase::KIT_VERSION;
+use tidelock::api::Endpoint;
 use tidelock::config::Loaded;
-use tidelock::doctor::cause;
+use tidelock::doctor::{cause, without_words};
 use tidelock::logger::Redaction;
 use tidelock::logs::LogQuery;
 use tidelock::{Checkup, Config, Document};
@@ -21,8 +24,10 @@ use super::failure::{FAILED, Failure, USAGE};
 use super::output::{Output, size};
 use super::overview::name_of;
 
-/// Texts of documents that are looked for in what others have said of them.
+/// Keys and texts of documents that are looked for in what others have said of them.
 const VALUES: usize = 500;
+/// Bytes of a text by whose beginning it is found as well: PostgreSQL quotes no more than 64 of a value.
+const BEGINNING_BYTES: usize = 60;
 /// Shorter ones would be found in every second word.
 const VALUE_LEAST: usize = 8;
 
@@ -57,7 +62,7 @@ pub async fn write(
     let path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned()).display().to_string();
     output.print(&Bundle { path, bytes: text.len(), healthy: checkup.healthy }, |bundle| {
         format!(
-            "{}, {}\nSecrets are taken out of it, and no document is in it. Read it before you send it.",
+            "{}, {}\nSecrets are taken out, and no document is put into it; its log may tell of some. Read it before you send it.",
             bundle.path,
             size(bundle.bytes as u64)
         )
@@ -92,7 +97,7 @@ async fn gather(loaded: Option<&Loaded>, access: Option<&Access>, checkup: &Chec
     match access {
         None => add("store", missing("it is not open, see doctor")),
         Some(access) => {
-            add("status", part(access.status().await));
+            add("status", part(access.status().await.map(without_words)));
             add("stats", part(access.stats().await));
             add("queue", queue(access, &mut values).await);
             add("conflicts", conflicts(access, &mut values).await);
@@ -102,8 +107,15 @@ async fn gather(loaded: Option<&Loaded>, access: Option<&Access>, checkup: &Chec
             add("log", part(access.logs(LogQuery::default()).await))
         }
     };
-    // What a server said may quote what was sent to it.
-    Redaction::of(config, values).value(Value::Object(parts))
+    // What was logged may quote what was sent to a server.
+    let values = values.into_iter().map(SecretString::from);
+    Redaction::of(config, values.chain(bearer(config, access))).value(Value::Object(parts))
+}
+
+/// What opens the door of the process on the store, or what one has left behind.
+fn bearer(config: &Config, access: Option<&Access>) -> Option<SecretString> {
+    let asked = access.and_then(Access::process).map(|process| process.endpoint().clone());
+    asked.or_else(|| Endpoint::find(&config.storage.data_dir)).map(|endpoint| endpoint.token)
 }
 
 /// Every value in use with its place, secrets masked, as `config show` has it.
@@ -136,6 +148,7 @@ async fn queue(access: &Access, values: &mut BTreeSet<String>) -> Value {
     for operation in &operations {
         let state = name_of(&operation.state);
         *counts.entry((operation.collection.clone(), state, of(operation))).or_default() += 1;
+        note_text(values, &operation.key);
         note(values, &operation.payload);
     }
     let counts = counts.into_iter().map(|((collection, state, cause), number)| {
@@ -158,7 +171,8 @@ async fn conflicts(access: &Access, values: &mut BTreeSet<String>) -> Value {
         Err(failure) => return missing(failure),
     };
     let shown = open.into_iter().take(DOCTOR_ROWS).map(|conflict| {
-        let ConflictView { id, collection, base, local, remote, strategy, detected_at, .. } = conflict;
+        let ConflictView { id, collection, key, base, local, remote, strategy, detected_at, .. } = conflict;
+        note_text(values, &key);
         let sides = [base, local, remote];
         sides.iter().flatten().for_each(|side| note(values, side));
         let fields: BTreeSet<String> = sides.iter().flatten().flat_map(names).collect();
@@ -178,14 +192,23 @@ fn note(values: &mut BTreeSet<String>, document: &Document) {
     let mut left: Vec<Value> = serde_json::from_str(document.as_str()).into_iter().collect();
     while let Some(value) = left.pop() {
         match value {
-            Value::String(text) if text.len() >= VALUE_LEAST && values.len() < VALUES => {
-                values.insert(text);
-            }
+            Value::String(text) => note_text(values, &text),
             Value::Array(items) => left.extend(items),
             Value::Object(map) => left.extend(map.into_values()),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
+}
+
+fn note_text(values: &mut BTreeSet<String>, text: &str) {
+    if text.len() < VALUE_LEAST || values.len() >= VALUES {
+        return;
+    }
+    if text.len() > BEGINNING_BYTES {
+        let ends = (0..=BEGINNING_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        values.insert(text[..ends].to_owned());
+    }
+    values.insert(text.to_owned());
 }
 
 fn part<T: Serialize>(told: Result<T, Failure>) -> Value {
@@ -253,5 +276,18 @@ mod tests {
             &Document::parse(r#"{"a":"short","b":["a long text"],"c":{"d":"another one"},"n":12345678}"#).unwrap(),
         );
         assert_eq!(values.into_iter().collect::<Vec<_>>(), ["a long text", "another one"]);
+    }
+
+    #[test]
+    fn a_long_text_is_found_by_its_beginning_and_taken_out_whole() {
+        let long = "ü".repeat(50);
+        let mut values = BTreeSet::new();
+        note_text(&mut values, &long);
+        let redaction = Redaction::of(&Config::default(), values.into_iter().map(SecretString::from));
+        for (said, left) in
+            [(format!("({}...)", "ü".repeat(32)), "([redacted]üü...)"), (format!("({long})"), "([redacted])")]
+        {
+            assert_eq!(redaction.value(Value::from(said)), left);
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Commands on the whole: status, sync, verify.
 
+use jiff::SignedDuration;
 use tidelock::adapters::sqlite::{Fullness, Verified};
-use tidelock::{Session, Status, SyncReport, SyncRequest};
+use tidelock::doctor::span;
+use tidelock::{Phase, Session, Status, SyncReport, SyncRequest};
 
 use super::access::Access;
 use super::arguments;
@@ -11,6 +13,8 @@ use super::storage::taken;
 
 /// Clocks that are this near to each other, in milliseconds, are not worth a word.
 const CLOCKS_AGREE_MS: i64 = 5_000;
+/// From here on the doctor has a word for it.
+const CLOCKS_DISAGREE_MS: i64 = 60_000;
 
 /// `status`
 pub async fn status(access: &Access, output: Output) -> Result<(), Failure> {
@@ -25,8 +29,8 @@ fn status_words(status: &Status) -> String {
         ("server", status.mode.clone()),
         ("session", session_words(status)),
         ("pending", pending_words(status.pending, status.pending_bytes, status.oldest_pending_at)),
-        ("parked", status.parked.to_string()),
-        ("conflicts", status.conflicts.to_string()),
+        ("parked", with_way(status.parked, "look at the causes: tidelock queue list --state parked")),
+        ("conflicts", with_way(status.conflicts, "decide them: tidelock conflicts list")),
         ("last synced", time(&status.last_synced_at)),
         ("last pushed", time(&status.last_pushed_at)),
         ("last pulled", time(&status.last_pulled_at)),
@@ -45,14 +49,16 @@ fn status_words(status: &Status) -> String {
         status
             .clock_offset_ms
             .filter(|offset| offset.abs() >= CLOCKS_AGREE_MS)
-            .map(|offset| ("clock", format!("the server's is {offset} ms from this device's"))),
+            .map(|offset| ("clock", clock_words(offset))),
     );
     lines.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
     lines.extend(status.backups_published_at.iter().map(|at| ("backups told of", at.to_string())));
     lines.extend(status.publish_error.iter().map(|error| ("not told of", error.clone())));
-    lines.extend(status.backup_error.iter().map(|error| ("backup error", error.clone())));
     if status.storage.state != Fullness::Ok {
         lines.push(("storage", taken(status.storage)));
+    }
+    if status.storage.disk_full {
+        lines.push(("disk", "full: the last write found no room, and was refused; free some space".to_owned()));
     }
     let logger = &status.logger;
     if logger.pending + logger.shed + logger.refused > 0 || logger.last_error.is_some() {
@@ -65,6 +71,9 @@ fn status_words(status: &Status) -> String {
             ("stalled since", format!("{since}: {}", status.stalled_reason.as_deref().unwrap_or_default()))
         }),
     );
+    if is_in_trouble(status) {
+        lines.push(("next step", "tidelock doctor tells what is wrong and what to do about it".to_owned()));
+    }
     let collections = status.collections.iter().map(|(name, collection)| {
         let counts = [collection.records, collection.pending, collection.parked, collection.conflicts];
         let [records, pending, parked, conflicts] = counts.map(|count| count.to_string());
@@ -80,6 +89,34 @@ fn status_words(status: &Status) -> String {
         table(["part", "state", "restarts", "cause"], parts.collect()),
     ];
     blocks.into_iter().filter(|block| !block.is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Whether something will not pass, or lasts, unless somebody does something.
+fn is_in_trouble(status: &Status) -> bool {
+    let is_ill = match status.phase {
+        Phase::Offline | Phase::NeedsAuth | Phase::Degraded | Phase::Failed => true,
+        Phase::Idle | Phase::Syncing | Phase::Paused => status.last_error.is_some(),
+    };
+    let is_stuck = status.stalled_since.is_some() || status.parked + status.conflicts > 0;
+    let is_paused = status.collections.values().any(|collection| collection.paused.is_some());
+    let is_off = status.clock_offset_ms.is_some_and(|offset| offset.abs() >= CLOCKS_DISAGREE_MS);
+    is_ill
+        || is_stuck
+        || is_paused
+        || is_off
+        || status.backup_error.is_some()
+        || status.storage.state != Fullness::Ok
+        || status.storage.disk_full
+}
+
+/// A number and, where it is not 0, what to do about it.
+fn with_way(count: u64, way: &str) -> String {
+    if count == 0 { "0".to_owned() } else { format!("{count}; {way}") }
+}
+
+fn clock_words(offset_ms: i64) -> String {
+    let side = if offset_ms > 0 { "behind" } else { "ahead of" };
+    format!("this device's is {} {side} the server's", span(SignedDuration::from_millis(offset_ms)))
 }
 
 fn session_words(status: &Status) -> String {

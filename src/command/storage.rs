@@ -45,7 +45,7 @@ fn stats_words(stats: &Stats) -> String {
 
 /// What the store takes of what it may.
 pub fn usage(stats: &Stats) -> Usage {
-    Usage { bytes: stats.bytes, quota_bytes: stats.quota_bytes, state: stats.quota_state }
+    Usage { bytes: stats.bytes, quota_bytes: stats.quota_bytes, state: stats.quota_state, disk_full: false }
 }
 
 /// The same in words.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Checkup, session};
+use super::{Checkup, session, store};
 use crate::adapters::archive::BackupInfo;
 use crate::config::Config;
 use crate::status::Status;
@@ -38,7 +38,10 @@ pub(super) fn look(
         checkup.fail("backups", format!("the last one failed: {error}"), "mend that, then tidelock backup create");
     }
     if let Some(error) = status.and_then(|status| status.publish_error.as_ref()) {
-        let next = "install the server kit (tidelock remote sql), or set backup.publish = false";
+        let next = match status.is_some_and(store::is_shut_out) {
+            true => store::AFTER,
+            false => "install the server kit (tidelock remote sql), or set backup.publish = false",
+        };
         checkup.warn("backups", format!("the server could not be told of them: {error}"), next);
     }
     let off = if backup.enabled { "" } else { "; by themselves none are taken (backup.enabled = false)" };
@@ -122,5 +125,17 @@ mod tests {
         assert_eq!(said[0], "warning 1 files cannot be read as backups: b.tlb");
         assert_eq!(said[1], "failure the last one failed: no room");
         assert!(said[2].starts_with("warning the server could not be told") && said[3].starts_with("ok 2"));
+    }
+
+    #[test]
+    fn a_server_that_takes_nothing_is_no_reason_to_install_something() {
+        let next = |phase: &str| {
+            let (mut checkup, config) = (Checkup::default(), Config::from_toml("[collections.notes]").unwrap());
+            let status = status(serde_json::json!({ "phase": phase, "publish_error": "JWT expired" }));
+            look(&mut checkup, &Ok(BackupInfo::default()), Some(&status), &config, NOW.parse().unwrap());
+            checkup.checks.remove(0).next
+        };
+        assert!(next("idle").starts_with("install the server kit"));
+        assert_eq!((next("needs_auth").as_str(), next("offline").as_str()), (store::AFTER, store::AFTER));
     }
 }

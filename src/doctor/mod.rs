@@ -2,12 +2,13 @@
 //! changes nothing, on this device or on the server, and no look takes for ever.
 //!
 //! - `folder`: who may look into the store's folder;
-//! - `store`, `backups`: what the open store says of itself;
+//! - `store`, `backups`: what the open store says of itself; `cause` tells faults without the server's words;
 //! - `server`: the walk to the server; `reach` explains why it is not reached, `session` what key and token say of
 //!   themselves, `fit` whether tables and kit fit the configuration, `access` what this user may do.
 
 mod access;
 mod backups;
+mod cause;
 pub mod fit;
 mod folder;
 mod reach;
@@ -20,9 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::handle::Backups;
+pub use cause::{cause, without_words};
 pub(crate) use server::Known;
+pub use session::span;
 pub(crate) use store::Store;
-pub use store::cause;
 
 /// How one check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -126,7 +128,8 @@ pub async fn without_store(config: &Config) -> Checkup {
 }
 
 /// Looks at everything, with what the open store has told.
-pub(crate) async fn with_store(config: &Config, token: Option<secrecy::SecretString>, store: Store) -> Checkup {
+pub(crate) async fn with_store(config: &Config, token: Option<secrecy::SecretString>, mut store: Store) -> Checkup {
+    store.status = without_words(store.status);
     let known = store.known();
     let server = server::look(config, token, known).await;
     let mut checkup = store.look(config);

@@ -111,15 +111,16 @@ impl Walk<'_> {
         let (found, next) = match (fault.code.as_deref(), self.token) {
             // PostgREST speaks of the token; the gateway of the key.
             (Some("PGRST301" | "PGRST302" | "PGRST303"), Some(_)) => {
-                (format!("the access token is refused ({fault})"), "sign in again and give the new access token")
+                (format!("the access token is refused ({fault})"), session::SIGN_IN)
             }
             (_, Some(_)) => (
                 format!("the server refuses the key or the access token ({fault})"),
-                "copy the key anew from the project's settings; if it is right, sign in again",
+                "copy the key anew from the project's settings into remote.anon_key, then restart the process; if it is right, \
+                 sign in again and put the new access token into remote.access_token",
             ),
             (_, None) => (
                 format!("the server does not accept the credentials ({fault})"),
-                "copy the key anew from the project's settings",
+                "copy the key anew from the project's settings into remote.anon_key, then restart the process",
             ),
         };
         self.checkup.fail("credentials", found, next);
@@ -141,7 +142,9 @@ impl Walk<'_> {
             }
             Some(offset) if offset > CLOCK_AWAY => {
                 let away = session::span(SignedDuration::try_from(offset).unwrap_or_default());
-                let found = format!("{} s ({away}) away from the server's", offset.as_secs());
+                let side =
+                    if self.server.clock_offset_ms().is_some_and(i64::is_positive) { "behind" } else { "ahead of" };
+                let found = format!("this device's is {away} {side} the server's");
                 let next = "set this device's clock: newest-wins, and how long tokens and certificates hold, go by it";
                 self.checkup.warn("clock", found, next);
             }

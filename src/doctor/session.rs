@@ -8,6 +8,10 @@ use crate::adapters::supabase::Claims;
 /// Where Supabase's projects live: the first part of their name is what keys call the project.
 const HOSTED: &str = ".supabase.co";
 
+/// What to do about a token that is refused. It is read anew at once; a key is not.
+pub(super) const SIGN_IN: &str =
+    "sign in again and put the new access token into remote.access_token; an app gives it with set_access_token";
+
 /// What a key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Key {
@@ -76,7 +80,7 @@ pub(super) fn token(checkup: &mut Checkup, token: Option<&str>, url: &str, now: 
         return checkup.fail(
             "session",
             "remote.access_token is no token that can be read",
-            "sign in again and give the new access token, or leave remote.access_token empty",
+            "sign in again and put the new access token into remote.access_token, or leave that empty",
         );
     };
     if let (Some(of), Some(here)) = (claims.iss.as_deref().and_then(project), project(url))
@@ -89,7 +93,7 @@ pub(super) fn token(checkup: &mut Checkup, token: Option<&str>, url: &str, now: 
     match claims.expires_ms().and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
         Some(end) if end <= now => {
             let found = format!("the access token of {who} has expired {} ago ({end})", span(now.duration_since(end)));
-            checkup.fail("session", found, "sign in again and give the new access token");
+            checkup.fail("session", found, SIGN_IN);
         }
         Some(end) => {
             checkup.ok(
@@ -102,7 +106,7 @@ pub(super) fn token(checkup: &mut Checkup, token: Option<&str>, url: &str, now: 
 }
 
 /// A length of time in its largest unit: `3 h`.
-pub(super) fn span(duration: SignedDuration) -> String {
+pub fn span(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().unsigned_abs();
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use tidelock_actors::limits::DOCTOR_STORE;
-use tidelock_actors::model::Fault;
 
 use super::server::Known;
-use super::{Checkup, backups, folder};
+use super::{Checkup, backups, cause, folder};
 use crate::adapters::archive::BackupInfo;
 use crate::adapters::sqlite::{Fullness, QueuedOperation, Stats, Verified};
 use crate::config::Config;
-use crate::status::Status;
+use crate::status::{Phase, Status};
 
 /// Different causes of parked operations that are told.
 const CAUSES: usize = 5;
+
+/// What to do about what nobody takes while the server takes nothing.
+pub(super) const AFTER: &str = "mend what the next checks say of the server; then it is sent by itself";
 
 /// What the store has told; the words of what it could not tell.
 pub(crate) struct Store {
@@ -42,7 +44,11 @@ impl Store {
         let copy = "keep a copy of the data folder, then tidelock verify --repair";
         match &self.verified {
             Ok(Some(verified)) if verified.healthy => checkup.ok("store", "healthy"),
-            Ok(Some(verified)) => checkup.fail("store", verified.issues.join("; "), copy),
+            // Their words name records and quote what is damaged.
+            Ok(Some(verified)) => {
+                let found = format!("{} things in it are not as they should be", verified.issues.len());
+                checkup.fail("store", found, format!("tidelock verify names them; {copy}"));
+            }
             Ok(None) => {
                 let found = format!("it is large: reading all of it takes longer than {} s", DOCTOR_STORE.as_secs());
                 checkup.warn("store", found, "tidelock verify looks at all of it, however long that takes");
@@ -84,8 +90,8 @@ impl Store {
             }
             _ => checkup.warn("queue", found, "look at the causes: tidelock queue list --state parked"),
         }
-        for (cause, number, id) in causes(&self.parked).into_iter().take(CAUSES) {
-            checkup.warn("parked", format!("{number} for: {cause}"), way_out(&cause, id));
+        for cause in causes(&self.parked).into_iter().take(CAUSES) {
+            checkup.warn("parked", format!("{} for: {}", cause.number, cause.told), cause.way_out());
         }
         if let Some(since) = self.status.stalled_since {
             let reason = self.status.stalled_reason.as_deref().unwrap_or("no reason is known");
@@ -94,7 +100,8 @@ impl Store {
         }
         for (name, collection) in &self.status.collections {
             if let Some(why) = &collection.paused {
-                checkup.fail("schema", format!("{name} is paused: {why}"), "make table and [collections] agree");
+                let next = "mend what the next checks say of the server and its tables; tidelock sync tries at once";
+                checkup.fail("schema", format!("{name} is paused: {why}"), next);
             }
         }
     }
@@ -104,15 +111,23 @@ impl Store {
         let found = format!("{} entries to be sent, {} shed, {} refused", logger.pending, logger.shed, logger.refused);
         match &logger.last_error {
             Some(error) => {
-                let next = format!(
-                    "let this user insert into {}, or set log.table = \"\" to keep what is logged on this device",
-                    config.log.table
-                );
+                let next = match is_shut_out(&self.status) {
+                    true => AFTER.to_owned(),
+                    false => format!(
+                        "let this user insert into {}, or set log.table = \"\" to keep what is logged on this device",
+                        config.log.table
+                    ),
+                };
                 checkup.warn("logger", format!("{found}: {error}"), next);
             }
             None => checkup.ok("logger", found),
         }
     }
+}
+
+/// Whether the server takes nothing from this device at all, so that there is only one thing to mend.
+pub(super) fn is_shut_out(status: &Status) -> bool {
+    matches!(status.phase, Phase::Offline | Phase::NeedsAuth)
 }
 
 /// How near the store is to what it may take.
@@ -127,41 +142,45 @@ fn quota(checkup: &mut Checkup, stats: &Stats) {
     }
 }
 
-/// The causes of parked operations, the most frequent first, each with the number of its operations and the first of them.
-fn causes(parked: &[QueuedOperation]) -> Vec<(String, usize, i64)> {
-    let mut causes: BTreeMap<String, (usize, i64)> = BTreeMap::new();
+/// Why operations are parked.
+struct Cause {
+    told: String,
+    is_denied: bool,
+    number: usize,
+    /// The first of them.
+    id: i64,
+}
+
+/// The causes of parked operations, the most frequent first.
+fn causes(parked: &[QueuedOperation]) -> Vec<Cause> {
+    let mut causes: BTreeMap<String, Cause> = BTreeMap::new();
     for operation in parked {
-        let cause = operation.cause.as_ref().map_or_else(|| "no cause is known".to_owned(), cause);
-        let (number, _) = causes.entry(format!("{}: {cause}", operation.collection)).or_insert((0, operation.id));
-        *number += 1;
+        let fault = operation.cause.as_ref();
+        let told = fault.map_or_else(|| "no cause is known".to_owned(), cause::cause);
+        let told = format!("{}: {told}", operation.collection);
+        let is_denied = fault.is_some_and(cause::is_denied);
+        let known = causes.entry(told.clone()).or_insert(Cause { told, is_denied, number: 0, id: operation.id });
+        known.number += 1;
     }
-    let mut causes: Vec<_> = causes.into_iter().map(|(cause, (number, id))| (cause, number, id)).collect();
-    causes.sort_by_key(|(_, number, _)| std::cmp::Reverse(*number));
+    let mut causes: Vec<_> = causes.into_values().collect();
+    causes.sort_by_key(|cause| std::cmp::Reverse(cause.number));
     causes
 }
 
-/// What to do about it.
-fn way_out(cause: &str, id: i64) -> String {
-    if cause.contains("42501") {
-        return "let a policy or a grant allow it, then tidelock queue redrive --all; or give them up: tidelock queue discard"
-            .to_owned();
+impl Cause {
+    /// What to do about it.
+    fn way_out(&self) -> String {
+        if self.is_denied {
+            return "let a policy or a grant allow it, then tidelock queue redrive --all; or give them up: tidelock queue \
+                    discard"
+                .to_owned();
+        }
+        let id = self.id;
+        format!(
+            "tidelock queue show {id} tells what it holds and the server's words: save the record so that the server takes \
+             it, which sends it again, or tidelock queue discard {id}"
+        )
     }
-    format!(
-        "tidelock queue show {id} tells what it holds: save the record so that the server takes it, which sends it again, or \
-         tidelock queue discard {id}"
-    )
-}
-
-/// What a fault was, without what the server may have quoted of a row: of many codes the words hold values.
-pub fn cause(fault: &Fault) -> String {
-    let name = match (&fault.code, fault.status) {
-        (Some(code), _) => code.clone(),
-        (None, Some(status)) => format!("HTTP {status}"),
-        (None, None) => fault.kind.name().to_owned(),
-    };
-    // Of these the words name tables, columns and constraints; what they say of values stands in the details.
-    let is_quotable = ["23", "42", "PGRST"].iter().any(|class| name.starts_with(class)) || fault.status.is_none();
-    if is_quotable { format!("{name}: {}", fault.message) } else { name }
 }
 
 /// A size for people: `1.5 MiB`.
@@ -178,21 +197,6 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidelock_actors::model::FaultKind;
-
-    fn fault(code: &str, message: &str) -> Fault {
-        let details = Some("Key (email)=(ada@example.org)".to_owned());
-        Fault { status: Some(400), code: Some(code.into()), details, ..Fault::new(FaultKind::Refused, message) }
-    }
-
-    #[test]
-    fn a_cause_quotes_nothing_of_a_row() {
-        assert_eq!(cause(&fault("23505", "duplicate key \"k\"")), "23505: duplicate key \"k\"");
-        assert_eq!(cause(&fault("22P02", "invalid input: \"ada\"")), "22P02");
-        assert_eq!(cause(&fault("P0001", "no room for ada")), "P0001");
-        assert_eq!(cause(&Fault::new(FaultKind::Ordering, "it waits for 7")), "ordering: it waits for 7");
-        assert_eq!(cause(&Fault { status: Some(413), ..Fault::new(FaultKind::Doubtful, "ada") }), "HTTP 413");
-    }
 
     #[test]
     fn sizes_are_for_people() {

@@ -49,10 +49,9 @@ pub fn redacted(text: &str) -> String {
 pub struct Redaction(Redactor);
 
 impl Redaction {
-    /// What is taken out of log entries under this configuration, and these values of the user's wherever they stand.
-    pub fn of(config: &Config, values: impl IntoIterator<Item = String>) -> Self {
-        let secrets = secrets(config).chain(values.into_iter().map(SecretString::from));
-        Self(Redactor::new(&config.log.redact, secrets))
+    /// What is taken out of log entries under this configuration, and these values wherever they stand.
+    pub fn of(config: &Config, values: impl IntoIterator<Item = SecretString>) -> Self {
+        Self(Redactor::new(&config.log.redact, secrets(config).chain(values)))
     }
 
     /// A value without secrets, as long and as deep as it is.

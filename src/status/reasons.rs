@@ -11,6 +11,9 @@ pub(super) fn of_phase(phase: Phase, sync: &SyncStatus, parts: &Parts, pending: 
     match phase {
         Phase::Idle if sync.last_synced_ms.is_none() => "no round has ended well yet".to_owned(),
         Phase::Idle => match (sync.paused.first(), pending) {
+            (None, _) if sync.last_error.is_some() => {
+                format!("the last round did not end well: {}", sync.last_error.as_deref().unwrap_or_default())
+            }
             (Some((name, fault)), _) => format!("done but for {name}, which does not fit the server: {fault}"),
             (None, 0) => "everything is done until the next round".to_owned(),
             (None, 1) => "1 operation waits for the next round".to_owned(),
@@ -80,10 +83,12 @@ mod tests {
         let failed = Parts::from([("storage".to_owned(), PartStatus { state: "failed".into(), ..ill })]);
         let misfit = ("notes".into(), Fault::new(FaultKind::Schema, "no such table"));
         let misfit = SyncStatus { paused: vec![misfit], ..idle.clone() };
+        let unwell = SyncStatus { last_error: Some("the server has no kit".to_owned()), ..idle.clone() };
         for (phase, sync, parts, pending, reason) in [
             (Phase::Idle, &SyncStatus::default(), &none, 1, "no round has ended well yet"),
             (Phase::Idle, &idle, &none, 0, "everything is done until the next round"),
             (Phase::Idle, &idle, &none, 3, "3 operations wait for the next round"),
+            (Phase::Idle, &unwell, &none, 1, "the last round did not end well: the server has no kit"),
             (Phase::Idle, &misfit, &none, 0, "done but for notes, which does not fit the server: no such table"),
             (
                 Phase::Offline,

@@ -94,12 +94,7 @@ impl Desk {
 
     pub fn process_with(&self, words: &[&str]) -> Process {
         let words = [&["run", "--json"], words].concat();
-        let mut child = self.prepared(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut up = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut up).unwrap();
-        let mut process = Process(child);
-        assert!(up.starts_with('{'), "{}", process.last_words());
-        process
+        Process::started(self.prepared(&words))
     }
 
     /// Does the same at a desk of its own with and without a process.
@@ -127,6 +122,16 @@ impl Done {
 }
 
 impl Process {
+    /// Starts a command that is a `tidelock run --json`, and waits until it answers.
+    pub fn started(mut command: std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut up = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut up).unwrap();
+        let mut process = Self(child);
+        assert!(up.starts_with('{'), "{}", process.last_words());
+        process
+    }
+
     pub fn id(&self) -> u32 {
         self.0.id()
     }

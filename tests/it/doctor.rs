@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tidelock::Checkup;
 use tidelock::adapters::supabase::KIT_VERSION;
 
@@ -208,7 +208,7 @@ async fn what_stands_in_the_way_is_named() {
     }
     let found = at(&answer("200 OK\r\ndate: Sun, 22 Nov 2020 10:00:00 GMT\r\nserver: postgrest/11.2.1", "[]").await);
     let clock = found.iter().find(|line| line.starts_with("warning clock: ")).unwrap();
-    assert!(clock.contains("days) away from the server's"), "{clock}");
+    assert!(clock.contains("days ahead of the server's"), "{clock}");
     assert_said(&found, "warning server version: PostgREST 11.2.1");
 }
 
@@ -234,7 +234,10 @@ async fn what_was_refused_is_told_with_the_way_out() {
     device.sync().await;
     let checkup = device.tidelock.doctor().await;
     assert_said(&lines(&checkup), "warning queue: 0 pending, 1 parked, 0 in conflict");
-    assert_said(&lines(&checkup), "warning parked: 1 for: owned: 42501: new row violates row-level security policy");
+    assert_said(
+        &lines(&checkup),
+        "warning parked: 1 for: owned: 42501: row-level security or a missing grant refuses it",
+    );
     let next = &checkup.checks.iter().find(|one| one.check == "parked").unwrap().next;
     assert!(next.contains("tidelock queue redrive"), "{next}");
 }
@@ -256,97 +259,4 @@ async fn a_store_that_cannot_be_opened_keeps_the_doctor_from_nothing_else() {
     let found = asked(&silent);
     assert!(found.iter().any(|line| line.starts_with("failure process: another process (pid ")), "{found:#?}");
     assert_said(&found, "ok schema: 3 collections fit");
-}
-
-const CANARIES: [&str; 5] = [
-    "sb_publishable_canary_of_the_key",
-    "canary.of.the-token",
-    "canary-of-the-passphrase",
-    "canary of a field",
-    "canary-of-a-key",
-];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn h48_a_bundle_holds_what_a_bug_report_needs_and_no_secret_and_no_document() {
-    let world = World::new().await;
-    // A server that quotes what it was sent, and a filter that names what is a secret elsewhere.
-    world
-        .project
-        .sql(
-            "create function quote() returns trigger language plpgsql as
-             $$ begin raise exception using errcode = '57014', message = 'no time for ' || new.body; end $$;
-             create trigger quote before insert on public.notes for each row when (new.id = 'waits') execute function quote();",
-        )
-        .await
-        .unwrap();
-    let text = world.config_text(Path::new("data"), "auto = false");
-    let text = format!("{text}\nfilter = \"body=neq.{}\"", world.project.secret_key);
-    for with_process in [false, true] {
-        let desk = Desk::with(&format!("{text}\n[backup]\npassphrase = \"{}\"\n[log]\nlevel = \"debug\"", CANARIES[2]));
-        let _process = with_process.then(|| desk.process());
-        let number = format!(r#"{{"n":"{}"}}"#, CANARIES[3]);
-        desk.ok(&["put", "tasks", &uuid(1), &number]);
-        desk.ok(&["put", "notes", CANARIES[4], &format!(r#"{{"body":"{}"}}"#, CANARIES[3])]);
-        assert_eq!(desk.run(&["sync"]).exit, 3);
-        desk.ok(&["put", "notes", "waits", &format!(r#"{{"body":"{}"}}"#, CANARIES[3])]);
-        assert_eq!(desk.run(&["sync"]).exit, 3);
-        assert_eq!(desk.ok(&["status"]).contains(CANARIES[3]), with_process, "the process remembers what it was told");
-
-        let told: Value = desk.json(&["doctor", "--bundle", "bundle.json"]);
-        let written = fs::read_to_string(desk.path("bundle.json")).unwrap();
-        assert_eq!(told["bytes"], written.len());
-        for canary in CANARIES {
-            assert!(!written.contains(canary), "{canary}: {written}");
-        }
-        assert!(!written.contains(&world.project.secret_key));
-        let bundle: Value = serde_json::from_str(&written).unwrap();
-        for part in [
-            "versions",
-            "configuration",
-            "doctor",
-            "status",
-            "stats",
-            "queue",
-            "conflicts",
-            "rounds",
-            "backups",
-            "metrics",
-            "log",
-        ] {
-            assert!(bundle.get(part).is_some(), "{part}: {bundle:#}");
-            assert!(
-                bundle[part].get("missing").is_none() || (part == "metrics" && !with_process),
-                "{part}: {bundle:#}"
-            );
-        }
-        assert!(bundle["configuration"].to_string().contains(&world.network.url), "the address stays");
-        let causes: Vec<_> =
-            bundle["queue"]["counts"].as_array().unwrap().iter().map(|count| &count["cause"]).collect();
-        assert!(causes.contains(&&json!("22P02")), "{causes:?}");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            assert_eq!(fs::metadata(desk.path("bundle.json")).unwrap().permissions().mode() & 0o777, 0o600);
-        }
-        assert!(desk.fails(&["doctor", "--bundle", "bundle.json"], 2).contains("is there already"));
-        assert_eq!(fs::read_to_string(desk.path("bundle.json")).unwrap(), written);
-        assert!(desk.ok(&["doctor", "--bundle", "second.json"]).contains("Read it before you send it"));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn h48_a_bundle_is_written_whatever_is_wrong() {
-    let [key, token, ..] = CANARIES;
-    let remote = format!("[remote]\nurl = \"http://127.0.0.1:1\"\nanon_key = \"{key}\"\naccess_token = \"{token}\"\n");
-    let closed = Desk::with(&format!("{remote}[storage]\ndata_dir = \"data\"\n[collections.notes]"));
-    fs::write(closed.path("data"), "not a folder").unwrap();
-    let wrong = Desk::with(&format!("{remote}[sync]\nintervall = '3s'"));
-    for (desk, part) in [(closed, "store"), (wrong, "configuration")] {
-        desk.ok(&["doctor", "--bundle", "bundle.json"]);
-        let written = fs::read_to_string(desk.path("bundle.json")).unwrap();
-        let bundle: Value = serde_json::from_str(&written).unwrap();
-        assert!(bundle[part]["missing"].is_string(), "{bundle:#}");
-        assert_eq!(bundle["doctor"]["healthy"], false);
-        assert!(!written.contains(key) && !written.contains(token), "{written}");
-    }
 }

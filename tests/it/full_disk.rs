@@ -22,11 +22,11 @@ incremental = false
 "#;
 
 /// A disk of 160 MB at `disk` of a desk's folder, for those who enter its namespace; it goes with its keeper.
-struct Disk(Child);
+pub struct Disk(Child);
 
 impl Disk {
     /// Nothing where the system allows nobody but root to mount, and we are not root.
-    fn mounted(at: &Path) -> Option<Self> {
+    pub fn mounted(at: &Path) -> Option<Self> {
         fs::create_dir(at).unwrap();
         let words = format!("mount -t tmpfs -o size=160m tmpfs '{}' && echo ready && cat", at.display());
         let mut command = Command::new("unshare");
@@ -39,7 +39,7 @@ impl Disk {
     }
 
     /// Does something where the disk is.
-    fn enter(&self, inside: &Command) -> Command {
+    pub fn enter(&self, inside: &Command) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--user", "--mount", "--preserve-credentials", "--target", &self.0.id().to_string(), "--"]);
         // The folder is entered in there: from outside the disk is not to be seen.
@@ -50,7 +50,7 @@ impl Disk {
         command
     }
 
-    fn run(&self, desk: &Desk, words: &[&str], input: &str) -> Done {
+    pub fn run(&self, desk: &Desk, words: &[&str], input: &str) -> Done {
         let mut child =
             self.enter(&desk.prepared(words)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -64,7 +64,7 @@ impl Disk {
     }
 
     /// Fills the disk but for so many bytes, or empties it of that again.
-    fn fill(&self, desk: &Desk, free: Option<u64>) {
+    pub fn fill(&self, desk: &Desk, free: Option<u64>) {
         let script = match free {
             Some(free) => format!(
                 "free=$(df --output=avail -B1 disk | tail -1); head -c $((free - {free})) /dev/zero > disk/filler"

@@ -38,6 +38,9 @@ pub struct Usage {
     pub quota_bytes: Option<u64>,
     /// How near that is.
     pub state: Fullness,
+    /// Whether the last write found the disk full.
+    #[serde(default)]
+    pub disk_full: bool,
 }
 
 /// The quota of an open store. Clones share it.
@@ -56,6 +59,7 @@ struct Counted {
     backups: u64,
     /// What the store took when something was refused, until it takes less.
     refused_at: Option<u64>,
+    disk_full: bool,
     /// What the log was told, so that it is told once.
     said: Fullness,
 }
@@ -131,7 +135,12 @@ impl Quota {
 
     /// The database's part, after a commit.
     pub(super) fn count_database(&self, bytes: u64) {
-        self.change(|counted| counted.database = bytes);
+        self.change(|counted| (counted.database, counted.disk_full) = (bytes, false));
+    }
+
+    /// A write did not find room on the disk.
+    pub(super) fn note_full_disk(&self) {
+        self.change(|counted| counted.disk_full = true);
     }
 
     /// The kept log's part.
@@ -190,6 +199,7 @@ impl Quota {
         let done = change(&mut counted);
         counted.refused_at = counted.refused_at.filter(|at| counted.bytes() >= *at);
         let (bytes, quota_bytes, state) = (counted.bytes(), counted.quota, counted.state());
+        let disk_full = counted.disk_full;
         let news = counted.news();
         drop(counted);
         if let (Some(state), Some(quota)) = (news, quota_bytes) {
@@ -197,8 +207,8 @@ impl Quota {
         }
         // Nobody is woken for a few bytes more.
         self.usage.send_if_modified(|usage| {
-            let is_news = (usage.state, usage.quota_bytes) != (state, quota_bytes);
-            *usage = Usage { bytes, quota_bytes, state };
+            let is_news = (usage.state, usage.quota_bytes, usage.disk_full) != (state, quota_bytes, disk_full);
+            *usage = Usage { bytes, quota_bytes, state, disk_full };
             is_news
         });
         done
@@ -381,7 +391,7 @@ mod tests {
         assert!(quota.admit(90).is_ok());
         quota.count_backups(20);
         quota.count_kept_log(10);
-        assert_eq!(quota.usage(), Usage { bytes: 80, quota_bytes: Some(100), state: Fullness::Near });
+        assert_eq!(quota.usage(), Usage { bytes: 80, quota_bytes: Some(100), state: Fullness::Near, disk_full: false });
         assert!(quota.admit(90).is_err() && quota.admit_backup(21).is_err() && quota.admit_backup(20).is_ok());
         assert!(quota.set(None));
         assert!(quota.admit(u64::from(u32::MAX)).is_ok() && quota.usage().state == Fullness::Ok);

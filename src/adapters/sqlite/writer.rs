@@ -166,8 +166,10 @@ impl SqliteStore {
         result.map_err(|failure| {
             self.roll_back();
             let error = StoreError::from(failure);
-            if matches!(error, StoreError::Damaged(_)) {
-                suspicion::suspect(&self.directory);
+            match error {
+                StoreError::Damaged(_) => suspicion::suspect(&self.directory),
+                StoreError::Full(_) => self.quota.note_full_disk(),
+                _ => {}
             }
             error
         })

@@ -145,6 +145,8 @@ fn kind_of_code(code: &str, status: u16) -> FaultKind {
             _ if status != 401 => FaultKind::Doubtful,
             _ => FaultKind::Unauthorized,
         },
+        // A function chose it, for this row.
+        "PT402" => FaultKind::Doubtful,
         _ => kind_of_status(status),
     }
 }
@@ -153,7 +155,8 @@ fn kind_of_status(status: u16) -> FaultKind {
     match status {
         401 => FaultKind::Unauthorized,
         404 => FaultKind::Schema,
-        408 | 425 | 429 | 500.. => FaultKind::Transient,
+        // 402 is the platform's word on the whole project: its quota is used up, or a bill is due.
+        402 | 408 | 425 | 429 | 500.. => FaultKind::Transient,
         // A redirection is a network's sign-in page, not the server.
         ..400 => FaultKind::Transient,
         400..=499 => FaultKind::Doubtful,
@@ -271,6 +274,7 @@ mod tests {
             (500, "54000", Doubtful),
             (500, "21000", Doubtful),
             (418, "PT418", Doubtful),
+            (402, "PT402", Doubtful),
         ] {
             assert_eq!(with_code(status, code), kind, "{status} {code}");
         }
@@ -282,6 +286,7 @@ mod tests {
             (302, Transient),
             (400, Doubtful),
             (401, Unauthorized),
+            (402, Transient),
             (403, Doubtful),
             (404, Schema),
             (408, Transient),

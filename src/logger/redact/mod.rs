@@ -109,7 +109,8 @@ impl Redactor {
         self.map_at(map, 0)
     }
 
-    /// The same, however long and deep it is.
+    /// A value without secrets, however long and deep it is. Names that are all small letters stay, as the values of
+    /// documents may be among the secrets, and somebody's text may be the name of a part.
     pub fn whole(&self, value: Value) -> Value {
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => value,
@@ -119,7 +120,9 @@ impl Redactor {
                 let field = |(name, value): (String, Value)| {
                     let is_hidden = self.hides(&name) && matches!(&value, Value::String(_) | Value::Array(_));
                     let value = if is_hidden { REDACTED.into() } else { self.whole(value) };
-                    (self.text(&name).into_owned(), value)
+                    let is_ours = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                    let name = if is_ours { scan::scan(&name, self).unwrap_or(name) } else { self.text(&name).into() };
+                    (name, value)
                 };
                 Value::Object(map.into_iter().map(field).collect())
             }

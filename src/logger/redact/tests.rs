@@ -101,6 +101,16 @@ fn values_are_redacted_by_name_at_any_depth() {
 }
 
 #[test]
+fn a_text_of_a_document_renames_no_part_of_a_whole_value() {
+    let secrets = ["conflicts", "last_error", "Ada Lovelace"].map(SecretString::from);
+    let redactor = Redactor::new(&[], secrets);
+    let value =
+        json!({"conflicts": [{"last_error": "of conflicts"}], "log": [{"Ada Lovelace": 1}, {"sb_secret_canary": 2}]});
+    let left = json!({"conflicts": [{"last_error": "of [redacted]"}], "log": [{"[redacted]": 1}, {"[redacted]": 2}]});
+    assert_eq!(redactor.whole(value), left);
+}
+
+#[test]
 fn a_value_has_a_bound() {
     let mut deep = json!("x");
     for _ in 0..500 {

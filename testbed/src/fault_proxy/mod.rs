@@ -43,6 +43,10 @@ struct State {
     script: Script,
     records: Records,
     is_offline: bool,
+    /// What every request gets in place of the server's answer: status and body.
+    instead: Option<(u16, String)>,
+    /// The time that answers tell in place of the server's.
+    date: Option<String>,
 }
 
 impl Shared {
@@ -63,6 +67,8 @@ impl FaultProxy {
             script: Script::default(),
             records: Records::default(),
             is_offline: false,
+            instead: None,
+            date: None,
         };
         let shared = Arc::new(Shared {
             target: target_url.trim_end_matches('/').to_owned(),
@@ -87,6 +93,16 @@ impl FaultProxy {
     /// Closes every connection at once, or goes on as planned.
     pub fn set_offline(&self, is_offline: bool) {
         self.shared.lock().is_offline = is_offline;
+    }
+
+    /// Every request gets this status and this body without reaching the server, as from a gateway in front of it.
+    pub fn set_instead(&self, instead: Option<(u16, &str)>) {
+        self.shared.lock().instead = instead.map(|(status, body)| (status, body.to_owned()));
+    }
+
+    /// Answers tell this time (an HTTP date) in place of the server's, so that whoever asks seems to have a wrong clock.
+    pub fn set_date(&self, date: Option<&str>) {
+        self.shared.lock().date = date.map(str::to_owned);
     }
 
     /// The next request with this method and path (without its query; `*` at its end stands for anything) meets this fault,

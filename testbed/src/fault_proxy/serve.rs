@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -52,6 +52,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let (fault, barrier, hang_ms) = decide(&mut shared.lock(), method, path, path_and_query)?;
     // Also a refused request is read to its end, or the client might see a reset instead of the answer.
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+    if let Some((status, body)) = shared.lock().instead.clone() {
+        let mut response = Response::new(Payload::whole(Bytes::from(body)));
+        *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Cut)?;
+        return Ok(response);
+    }
     match fault {
         Some(Fault::Unavailable { retry_after_s }) => {
             return Ok(refusal(StatusCode::SERVICE_UNAVAILABLE, retry_after_s));
@@ -81,7 +86,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         });
     }
     // A client that leaves does not take its request back from the server.
-    let answered = tokio::spawn(fetch(request())).await.map_err(|_| Cut)?.map_err(|_| Cut)?;
+    let mut answered = tokio::spawn(fetch(request())).await.map_err(|_| Cut)?.map_err(|_| Cut)?;
+    if let Some(date) = shared.lock().date.as_deref().and_then(|date| HeaderValue::from_str(date).ok()) {
+        answered.headers_mut().insert(DATE, date);
+    }
     pass(barrier, HoldAt::Response).await;
     match fault {
         Some(Fault::LoseResponse) => Err(Cut),

@@ -175,7 +175,8 @@ impl Kit {
         let line = format!("{}/rest/v1/rpc/{function}", self.plain.base);
         let question = Question { method: Method::POST, line, schema: None, prefer: None, body: Some(body) };
         self.plain.link.send(question).await.map_err(|fault| match fault.code.as_deref() {
-            Some(REPLACED) => Fault { status: fault.status, code: fault.code, ..changes::replaced() },
+            Some(REPLACED) => changes::replaced(),
+            Some("PGRST202") => Fault { message: gone(function), details: None, ..fault },
             Some(BEHIND) => Fault { kind: FaultKind::Behind, ..fault },
             // About the call, not about an operation: those have verdicts of their own.
             Some("42501" | "42883") => Fault { kind: FaultKind::Schema, ..fault },
@@ -222,6 +223,13 @@ impl Kit {
     fn forget_own(&self, is_behind: impl Fn(u64) -> bool) {
         locked(&self.own).retain(|transaction| !is_behind(*transaction));
     }
+}
+
+/// What it means that a function of the kit is not found.
+fn gone(function: &str) -> String {
+    format!(
+        "the server kit's function {function} is not there any more; install the kit again with: tidelock remote sql"
+    )
 }
 
 /// A row's version: the transaction that stamped it, and the beginning of the epoch in which its number counts.
