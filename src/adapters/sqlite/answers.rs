@@ -14,7 +14,7 @@ use super::records::document;
 
 /// Which operations to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct QueueFilter {
     /// Only those that stand so.
     pub state: Option<OperationState>,
