@@ -18,6 +18,7 @@ mod command_line_process;
 mod command_line_synced;
 mod conflicts;
 mod doctor;
+mod doctor_changes_nothing;
 mod elsewhere;
 mod fleet;
 #[cfg(target_os = "linux")]
