@@ -16,6 +16,7 @@ mod session;
 mod store;
 
 use serde::{Deserialize, Serialize};
+use tidelock_actors::limits::DOCTOR_PART;
 
 use crate::config::Config;
 use crate::handle::Backups;
@@ -116,7 +117,10 @@ pub async fn without_store(config: &Config) -> Checkup {
     folder::disk(&mut checkup, &config.storage.data_dir);
     // Where the way to the server cannot be set up, that is told with the server.
     if let Ok(all) = Backups::of(config) {
-        let info = all.info().await.map_err(|error| error.to_string());
+        let info = match tokio::time::timeout(DOCTOR_PART, all.info()).await {
+            Ok(info) => info.map(Some).map_err(|error| error.to_string()),
+            Err(_) => Ok(None),
+        };
         backups::look(&mut checkup, &info, None, config, jiff::Timestamp::now());
     }
     let token = config.remote.access_token.clone();

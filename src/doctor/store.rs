@@ -24,7 +24,8 @@ pub(crate) struct Store {
     pub status: Status,
     /// Parked operations, the first ones.
     pub parked: Vec<QueuedOperation>,
-    pub backups: Result<BackupInfo, String>,
+    /// Nothing where a backup is at work.
+    pub backups: Result<Option<BackupInfo>, String>,
     /// The database that the store was synced with, where that has the kit.
     pub epoch: Option<String>,
 }
@@ -84,8 +85,14 @@ impl Store {
             }
             _ => checkup.warn("queue", found, "look at the causes: tidelock queue list --state parked"),
         }
+        let seen = self.parked.len();
+        let of = if u64::try_from(seen).is_ok_and(|seen| seen < parked) {
+            format!(" of the first {seen}")
+        } else {
+            String::new()
+        };
         for (cause, number, id) in causes(&self.parked).into_iter().take(CAUSES) {
-            checkup.warn("parked", format!("{number} for: {cause}"), way_out(&cause, id));
+            checkup.warn("parked", format!("{number}{of} for: {cause}"), way_out(&cause, id));
         }
         if let Some(since) = self.status.stalled_since {
             let reason = self.status.stalled_reason.as_deref().unwrap_or("no reason is known");
