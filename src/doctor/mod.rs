@@ -4,7 +4,9 @@
 //! - `folder`: who may look into the store's folder;
 //! - `store`, `backups`: what the open store says of itself;
 //! - `server`: the walk to the server; `reach` explains why it is not reached, `session` what key and token say of
-//!   themselves, `fit` whether tables and kit fit the configuration, `access` what this user may do.
+//!   themselves;
+//! - `tables`: where the walk leads, the server kit and the tables; `fit` holds them against the configuration, `access`
+//!   tells what this user may do.
 
 mod access;
 mod backups;
@@ -14,6 +16,7 @@ mod reach;
 mod server;
 mod session;
 mod store;
+mod tables;
 
 use serde::{Deserialize, Serialize};
 use tidelock_actors::limits::DOCTOR_PART;

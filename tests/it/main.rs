@@ -19,6 +19,7 @@ mod command_line_synced;
 mod conflicts;
 mod doctor;
 mod doctor_changes_nothing;
+mod doctor_rights;
 mod elsewhere;
 mod fleet;
 #[cfg(target_os = "linux")]

@@ -178,7 +178,7 @@ impl Kit {
             Some(REPLACED) => Fault { status: fault.status, code: fault.code, ..changes::replaced() },
             Some(BEHIND) => Fault { kind: FaultKind::Behind, ..fault },
             // About the call, not about an operation: those have verdicts of their own.
-            Some("42501" | "42883") => Fault { kind: FaultKind::Schema, ..fault },
+            Some(fault::DENIED | "42883") => Fault { kind: FaultKind::Schema, ..fault },
             _ => fault,
         })
     }
