@@ -147,7 +147,11 @@ pub const DOCTOR_STEP: Duration = Duration::from_secs(10);
 /// How long it looks at the server in all.
 pub const DOCTOR_SERVER: Duration = Duration::from_secs(60);
 /// How long it reads the store; a large one takes longer to read as a whole.
-pub const DOCTOR_STORE: Duration = Duration::from_secs(60);
+pub const DOCTOR_STORE: Duration = Duration::from_secs(50);
+/// How long each other part of the store is waited for.
+pub const DOCTOR_PART: Duration = Duration::from_secs(5);
+/// How long a command waits for the doctor of a process, which looks at the store and then at the server.
+pub const DOCTOR_ALL: Duration = Duration::from_secs(120);
 /// Parked operations whose causes it tells, and operations and conflicts that a bundle names.
 pub const DOCTOR_ROWS: usize = 100;
 /// Bytes of one part of a bundle.

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidelock_actors::document::Document;
+use tidelock_actors::limits::DOCTOR_ALL;
 use tidelock_actors::logs::{Kept, LogQuery};
 use tidelock_actors::model::Compacted;
 use tidelock_actors::writes::Choice;
@@ -82,7 +83,10 @@ impl Client {
 
     /// As of the handle; it may take up to two minutes.
     pub async fn doctor(&self) -> Result<Checkup, Problem> {
-        self.get_from(&["doctor"], &[]).await
+        match self.request(Method::GET, &["doctor"]) {
+            Some(request) => answer(request.timeout(DOCTOR_ALL).send().await).await,
+            None => Err(no_address()),
+        }
     }
 
     /// What is measured in the process, in Prometheus' text form.

@@ -39,6 +39,29 @@ pub struct Own {
     config: Config,
 }
 
+/// What a command opens the store for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// What it was asked to do, and nothing beside.
+    Work,
+    /// To take a backup, of which the server is told.
+    BackUp,
+    /// Only to look.
+    Look,
+}
+
+impl Purpose {
+    /// The configuration without what runs by itself: that is for whoever is here for longer.
+    fn configured(self, config: &Config) -> Config {
+        let mut own = config.clone();
+        own.sync.auto = false;
+        own.backup.enabled = false;
+        own.backup.publish &= self == Self::BackUp;
+        own.storage.self_repair &= self != Self::Look;
+        own
+    }
+}
+
 /// Asks whoever owns the store.
 macro_rules! ask {
     ($access:expr, $method:ident ( $($argument:expr),* )) => {
@@ -50,8 +73,13 @@ macro_rules! ask {
 }
 
 impl Access {
-    /// Finds the process, or opens the store; waits a little for somebody who is about to give it back.
+    /// Finds the process, or opens the store for work.
     pub async fn open(config: &Config) -> Result<Self, Failure> {
+        Self::open_to(Purpose::Work, config).await
+    }
+
+    /// Finds the process, or opens the store; waits a little for somebody who is about to give it back.
+    pub async fn open_to(purpose: Purpose, config: &Config) -> Result<Self, Failure> {
         let folder = &config.storage.data_dir;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -61,11 +89,8 @@ impl Access {
             {
                 return Ok(Self::Process(client));
             }
-            let mut own = config.clone();
-            own.sync.auto = false;
-            own.backup.enabled = false;
             // What is logged meanwhile is sent by whoever is here for longer.
-            match Tidelock::open_with(own, Extras { holds_logs: true, ..Extras::default() }) {
+            match Tidelock::open_with(purpose.configured(config), Extras { holds_logs: true, ..Extras::default() }) {
                 Ok(tidelock) => return Ok(Self::Own(Box::new(Own { tidelock, config: config.clone() }))),
                 Err(Error::Open(OpenError::Owned { .. })) if Instant::now() < deadline => {
                     tokio::time::sleep(PAUSE).await
@@ -287,4 +312,25 @@ fn out_of_reach(owner: &str, folder: &Path) -> Failure {
             folder.display()
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_does_nothing_by_itself_and_only_a_backup_is_told_of() {
+        let config = Config::from_toml("[collections.notes]").unwrap();
+        assert!(config.sync.auto && config.backup.enabled && config.backup.publish && config.storage.self_repair);
+        for (purpose, publishes, repairs) in
+            [(Purpose::Work, false, true), (Purpose::BackUp, true, true), (Purpose::Look, false, false)]
+        {
+            let own = purpose.configured(&config);
+            assert!(!own.sync.auto && !own.backup.enabled, "{purpose:?}");
+            assert_eq!((own.backup.publish, own.storage.self_repair), (publishes, repairs), "{purpose:?}");
+        }
+        let mut silent = config;
+        silent.backup.publish = false;
+        assert!(!Purpose::BackUp.configured(&silent).backup.publish, "what is not wanted is not done");
+    }
 }

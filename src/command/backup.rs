@@ -8,7 +8,7 @@ use tidelock::{
     RestoreRequest, RestoredCopy,
 };
 
-use super::access::{Access, process_on};
+use super::access::{Access, Purpose, process_on};
 use super::arguments::{Backup, BackupPoint, Mode};
 use super::failure::{FAILED, Failure, IN_PART};
 use super::output::{Output, pairs, size, table, waiting_for, yes_or_no};
@@ -125,7 +125,7 @@ fn named(backup: &str) -> String {
 }
 
 async fn create(config: &Config, output: Output) -> Result<(), Failure> {
-    let access = Access::open(config).await?;
+    let access = Access::open_to(Purpose::BackUp, config).await?;
     let taken = waiting_for("taking a backup", access.backup()).await;
     access.close().await;
     output.print(&taken?, |BackupView { id, bytes, records, path, .. }| {

@@ -1,13 +1,13 @@
 //! `tidelock doctor`: everything that tidelock needs, each with its state and the next step. What it looks at stands in the
 //! library; here is what only a command knows: the configuration's files, and whether a process runs.
 
-use tidelock::adapters::sqlite::is_owned;
-use tidelock::api::Endpoint;
+use tidelock::adapters::sqlite::{has_none, is_owned};
+use tidelock::api::{Client, Endpoint};
 use tidelock::config::{LoadOptions, Loaded};
 use tidelock::doctor::without_store;
 use tidelock::{Checkup, Config};
 
-use super::access::{Access, process_on};
+use super::access::{Access, Purpose, process_on};
 use super::arguments;
 use super::bundle;
 use super::checks::lines;
@@ -65,9 +65,19 @@ fn configuration(options: &LoadOptions, checkup: &mut Checkup) -> Option<Loaded>
 
 /// The store, the process and the server; the way to the store, if there is one.
 async fn look(config: &Config, checkup: &mut Checkup) -> Option<Access> {
-    match Access::open(config).await {
+    let folder = &config.storage.data_dir;
+    if has_none(folder) && !is_owned(folder) {
+        // Opening would make one.
+        process(None, config, checkup);
+        let next =
+            "tidelock run, or any command that saves, makes it; if there should be one, look at storage.data_dir";
+        checkup.warn("store", format!("there is none yet in {}", folder.display()), next);
+        checkup.append(without_store(config).await);
+        return None;
+    }
+    match Access::open_to(Purpose::Look, config).await {
         Ok(access) => {
-            process(&access, config, checkup);
+            process(access.process(), config, checkup);
             match access.doctor().await {
                 Ok(told) => checkup.append(told),
                 Err(failure) => {
@@ -78,10 +88,12 @@ async fn look(config: &Config, checkup: &mut Checkup) -> Option<Access> {
             Some(access)
         }
         Err(failure) => {
-            if is_owned(&config.storage.data_dir) {
+            if is_owned(folder) {
                 owner(&failure, config, checkup).await;
             } else {
-                checkup.fail("store", failure, "mend this first; then ask the doctor again");
+                let next = "mend this first, a damaged store with tidelock verify --repair after a copy of the folder; then ask the \
+                            doctor again";
+                checkup.fail("store", failure, next);
             }
             checkup.append(without_store(config).await);
             None
@@ -89,8 +101,8 @@ async fn look(config: &Config, checkup: &mut Checkup) -> Option<Access> {
     }
 }
 
-fn process(access: &Access, config: &Config, checkup: &mut Checkup) {
-    match access.process() {
+fn process(client: Option<&Client>, config: &Config, checkup: &mut Checkup) {
+    match client {
         Some(client) => checkup.ok("process", format!("answers at http://{}", client.endpoint().address)),
         None => {
             let left = Endpoint::find(&config.storage.data_dir)

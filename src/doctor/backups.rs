@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tidelock_actors::limits::DOCTOR_PART;
 
 use super::{Checkup, session, store};
 use crate::adapters::archive::BackupInfo;
@@ -15,14 +16,21 @@ const LATE: u32 = 3;
 /// Looks at the backups, where no store is open without a status.
 pub(super) fn look(
     checkup: &mut Checkup,
-    backups: &Result<BackupInfo, String>,
+    backups: &Result<Option<BackupInfo>, String>,
     status: Option<&Status>,
     config: &Config,
     now: Timestamp,
 ) {
     let backup = &config.backup;
     let info = match backups {
-        Ok(info) => info,
+        Ok(Some(info)) => info,
+        Ok(None) => {
+            let found = format!(
+                "a backup is at work (or one is tried or restored): {} s were not enough to look",
+                DOCTOR_PART.as_secs()
+            );
+            return checkup.warn("backups", found, "ask the doctor again when it is done");
+        }
         Err(words) => return checkup.fail("backups", words, "look at backup.dir: it must be there and be writable"),
     };
     if !info.damaged.is_empty() {
@@ -95,7 +103,7 @@ mod tests {
 
     fn said(info: BackupInfo, more: serde_json::Value) -> Vec<String> {
         let (mut checkup, config) = (Checkup::default(), Config::from_toml("[collections.notes]").unwrap());
-        look(&mut checkup, &Ok(info), Some(&status(more)), &config, NOW.parse().unwrap());
+        look(&mut checkup, &Ok(Some(info)), Some(&status(more)), &config, NOW.parse().unwrap());
         checkup.checks.iter().map(|one| format!("{} {}", one.state.name(), one.found)).collect()
     }
 
@@ -110,6 +118,13 @@ mod tests {
         let pushed = |at: &str| said(old(), serde_json::json!({ "last_pushed_at": at })).remove(0);
         assert!(pushed("2026-11-22T11:00:00Z").starts_with("ok"));
         assert!(pushed("2026-11-22T13:00:00Z").starts_with("warning 2, the newest 24 h old"));
+    }
+
+    #[test]
+    fn a_backup_that_is_at_work_is_no_failure() {
+        let (mut checkup, config) = (Checkup::default(), Config::from_toml("[collections.notes]").unwrap());
+        look(&mut checkup, &Ok(None), None, &config, NOW.parse().unwrap());
+        assert!(checkup.healthy && checkup.checks[0].found.starts_with("a backup is at work"), "{checkup:?}");
     }
 
     #[test]
@@ -132,7 +147,7 @@ mod tests {
         let next = |phase: &str| {
             let (mut checkup, config) = (Checkup::default(), Config::from_toml("[collections.notes]").unwrap());
             let status = status(serde_json::json!({ "phase": phase, "publish_error": "JWT expired" }));
-            look(&mut checkup, &Ok(BackupInfo::default()), Some(&status), &config, NOW.parse().unwrap());
+            look(&mut checkup, &Ok(Some(BackupInfo::default())), Some(&status), &config, NOW.parse().unwrap());
             checkup.checks.remove(0).next
         };
         assert!(next("idle").starts_with("install the server kit"));

@@ -3,10 +3,8 @@
 
 use tidelock_actors::model::{Fault, FaultKind};
 
+use crate::adapters::supabase::DENIED;
 use crate::status::Status;
-
-/// What PostgreSQL calls a denial, by row-level security or by a missing grant.
-const DENIED: &str = "42501";
 
 /// Codes of PostgreSQL's and PostgREST's, and what each means.
 const MEANINGS: [(&str, &str); 37] = [
@@ -28,7 +26,7 @@ const MEANINGS: [(&str, &str); 37] = [
     ("3F000", "there is no such schema"),
     ("40001", "it met another transaction"),
     ("40P01", "it met another transaction"),
-    ("42501", "row-level security or a missing grant refuses it"),
+    (DENIED, "row-level security or a missing grant refuses it"),
     ("42703", "there is no such column"),
     ("42804", "a value is of another type than its column"),
     ("42883", "there is no such function"),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tidelock_actors::model::CollectionRules;
 
 use super::State;
-use crate::adapters::supabase::{KIT_VERSION, Reference, TableDescription};
+use crate::adapters::supabase::{KIT_LEAST, KIT_VERSION, Reference, TableDescription};
 use crate::config::{CollectionSettings, Config};
 
 /// One check.
@@ -30,9 +30,14 @@ pub fn kit(version: Option<u32>) -> Check {
             "the server kit is not installed".to_owned(),
             "apply what `tidelock remote sql` prints; if that was done, tell PostgREST: notify pgrst, 'reload schema'",
         ),
-        Some(version) if version < KIT_VERSION => (
+        Some(version) if version < KIT_LEAST => (
             State::Failure,
-            format!("version {version} is installed, and this build needs {KIT_VERSION}"),
+            format!("version {version} is installed, and this build needs {KIT_LEAST}"),
+            "apply what `tidelock remote sql` prints: it upgrades the kit in place",
+        ),
+        Some(version) if version < KIT_VERSION => (
+            State::Warning,
+            format!("version {version} is installed: it works, and only {KIT_VERSION} can tell what this user may do"),
             "apply what `tidelock remote sql` prints: it upgrades the kit in place",
         ),
         Some(version) if version > KIT_VERSION => (
@@ -168,6 +173,12 @@ impl Fitting<'_> {
 
     fn row_security(&mut self) {
         let Self { rules, settings, table, .. } = *self;
+        if table.view {
+            let found =
+                format!("{} is a view or a foreign table: policies of what is behind it are not told", rules.table);
+            let advice = "look whether they count for whoever reads it (of a view: security_invoker = on)";
+            return self.add("row_security", State::Warning, found, advice);
+        }
         if !table.row_security {
             let found = format!(
                 "row-level security is off: whoever has the publishable key can read and write {}",

@@ -4,7 +4,9 @@
 //! - `folder`: who may look into the store's folder;
 //! - `store`, `backups`: what the open store says of itself; `cause` tells faults without the server's words;
 //! - `server`: the walk to the server; `reach` explains why it is not reached, `session` what key and token say of
-//!   themselves, `fit` whether tables and kit fit the configuration, `access` what this user may do.
+//!   themselves;
+//! - `tables`: where the walk leads, the server kit and the tables; `fit` holds them against the configuration, `access`
+//!   tells what this user may do.
 
 mod access;
 mod backups;
@@ -15,9 +17,11 @@ mod reach;
 mod server;
 mod session;
 mod store;
+mod tables;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidelock_actors::limits::DOCTOR_PART;
 
 use crate::config::Config;
 use crate::handle::Backups;
@@ -119,7 +123,10 @@ pub async fn without_store(config: &Config) -> Checkup {
     folder::disk(&mut checkup, &config.storage.data_dir);
     // Where the way to the server cannot be set up, that is told with the server.
     if let Ok(all) = Backups::of(config) {
-        let info = all.info().await.map_err(|error| error.to_string());
+        let info = match tokio::time::timeout(DOCTOR_PART, all.info()).await {
+            Ok(info) => info.map(Some).map_err(|error| error.to_string()),
+            Err(_) => Ok(None),
+        };
         backups::look(&mut checkup, &info, None, config, jiff::Timestamp::now());
     }
     let token = config.remote.access_token.clone();

@@ -16,7 +16,9 @@ use super::Checkup;
 /// Whether the server has answered this, whatever it thinks of the question.
 pub(super) fn is_an_answer(fault: &Fault) -> bool {
     match fault.kind {
-        FaultKind::Transient | FaultKind::Unauthorized => false,
+        // A statement that took too long was one that the server had taken.
+        FaultKind::Transient => fault.is_of_one_statement(),
+        FaultKind::Unauthorized => false,
         FaultKind::Ordering
         | FaultKind::Refused
         | FaultKind::Doubtful

@@ -2,26 +2,24 @@
 //! fault that would meet every further question as well.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tidelock_actors::limits::{DOCTOR_SERVER, DOCTOR_STEP};
 use tidelock_actors::model::{CollectionRules, Direction, Fault, FaultKind};
 
-use super::{Checkup, State, access, fit, reach, session};
-use crate::adapters::supabase::{Attempt, Description, Examination};
-use crate::config::{Config, Mode};
+use super::{Checkup, reach, session};
+use crate::adapters::supabase::Examination;
+use crate::config::Config;
 use crate::handle::way_to;
 
 /// How far the clock may be away before it decides conflicts wrongly.
 const CLOCK_AWAY: Duration = Duration::from_secs(60);
 /// The oldest PostgREST that tidelock is made for.
 const POSTGREST: u32 = 12;
-/// The oldest PostgreSQL that the server kit is made for, as its number.
-const POSTGRES: u32 = 150_000;
-/// What PostgreSQL calls a denial.
-const DENIED: &str = "42501";
 
 /// What the store knows of the server.
 #[derive(Debug, Default)]
@@ -39,8 +37,7 @@ pub(super) async fn look(config: &Config, token: Option<SecretString>, known: Kn
         checkup.warn("server", "none is configured", "set remote.url and remote.anon_key to sync");
         return checkup;
     };
-    let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local));
-    if url.starts_with("http://") && !is_local {
+    if is_open_to_others(url) {
         checkup.warn("encryption", format!("{url} is not encrypted"), "use https://");
     }
     let Some(key) = &config.remote.anon_key else {
@@ -58,7 +55,8 @@ pub(super) async fn look(config: &Config, token: Option<SecretString>, known: Kn
         }
         None => return checkup,
     };
-    let mut walk = Walk { config, url, rules: &rules, token: token_text.as_deref(), known, server, checkup };
+    let token = token_text.as_deref();
+    let mut walk = Walk { config, url, rules: &rules, token, known, server, has_answered: false, checkup };
     if tokio::time::timeout(DOCTOR_SERVER, walk.go()).await.is_err() {
         let found = format!("the server is slow: after {} s the rest was left unasked", DOCTOR_SERVER.as_secs());
         walk.checkup.warn("connection", found, "ask the doctor again when the network is better");
@@ -66,18 +64,20 @@ pub(super) async fn look(config: &Config, token: Option<SecretString>, known: Kn
     walk.checkup
 }
 
-struct Walk<'a> {
-    config: &'a Config,
+pub(super) struct Walk<'a> {
+    pub config: &'a Config,
     url: &'a str,
-    rules: &'a [CollectionRules],
-    token: Option<&'a str>,
-    known: Known,
-    server: Examination,
-    checkup: Checkup,
+    pub rules: &'a [CollectionRules],
+    pub token: Option<&'a str>,
+    pub known: Known,
+    pub server: Examination,
+    /// From then on a silence is no more about the way.
+    has_answered: bool,
+    pub checkup: Checkup,
 }
 
 /// The way ends here; what was in the way has been told.
-struct Ended;
+pub(super) struct Ended;
 
 impl Walk<'_> {
     async fn go(&mut self) {
@@ -91,6 +91,7 @@ impl Walk<'_> {
             Err(fault) if reach::is_an_answer(&fault) => None,
             Err(fault) => return Err(self.cut(fault).await),
         };
+        self.has_answered = true;
         self.checkup.ok("connection", self.url);
         self.checkup.ok("credentials", "accepted");
         self.token();
@@ -101,7 +102,12 @@ impl Walk<'_> {
     }
 
     /// Tells of a fault that ends the walk.
-    async fn cut(&mut self, fault: Fault) -> Ended {
+    pub async fn cut(&mut self, fault: Fault) -> Ended {
+        if self.has_answered && fault.status.is_none() {
+            let found = format!("the server answered, and then the connection broke off ({fault})");
+            self.checkup.warn("connection", found, "ask the doctor again; if it stays so, look at the network");
+            return Ended;
+        }
         if fault.kind != FaultKind::Unauthorized {
             reach::explain(&mut self.checkup, self.url, &fault, DOCTOR_STEP.min(self.config.remote.timeout)).await;
             return Ended;
@@ -167,162 +173,13 @@ impl Walk<'_> {
         }
         self.checkup.ok("server version", found);
     }
+}
 
-    /// The server kit, where it would be used, and what it says of the tables.
-    async fn kit(&mut self) -> Result<Option<Description>, Ended> {
-        let mode = self.config.remote.mode;
-        if mode == Mode::Plain {
-            return Ok(None);
-        }
-        let tables: Vec<_> = self.rules.iter().map(|rules| rules.table.as_str()).collect();
-        let described = match self.server.describe(&tables).await {
-            Ok(described) => described,
-            Err(fault) if fault.concerns_everything() => return Err(self.cut(fault).await),
-            Err(fault) => {
-                self.checkup.warn("server kit", fault, "tidelock remote check tells more");
-                return Ok(None);
-            }
-        };
-        let kit = fit::kit(described.as_ref().map(|description| description.version));
-        match (&described, &self.known.epoch) {
-            (None, Some(_)) => {
-                let found = "the server had tidelock's kit when this store last met it and has none now";
-                let next = "look whether remote.url is the right project; install the kit again with tidelock remote sql, \
-                            or set remote.mode = \"plain\"";
-                self.checkup.fail("server kit", found, next);
-            }
-            (Some(description), Some(epoch)) if description.epoch != *epoch => {
-                self.checkup.add("server kit", kit.state, kit.message, kit.advice);
-                let found = "this is another database than the store was last synced with, or an earlier state of it";
-                let next = "look whether remote.url is the right project; if it is, tidelock sync --accept-server";
-                self.checkup.fail("server", found, next);
-            }
-            _ => {
-                // Everything works without the kit, only not as exactly, unless it is insisted on.
-                let state = if kit.state == State::Failure && mode == Mode::Auto { State::Warning } else { kit.state };
-                self.checkup.add("server kit", state, kit.message, kit.advice);
-            }
-        }
-        if let Some(postgres) = described.as_ref().and_then(|description| description.postgres) {
-            let found = format!("PostgreSQL {}.{}", postgres / 10_000, postgres % 10_000);
-            match postgres < POSTGRES {
-                true => {
-                    self.checkup.fail("database version", found, "upgrade the project: the kit needs PostgreSQL 15")
-                }
-                false => self.checkup.ok("database version", found),
-            }
-        }
-        Ok(described)
-    }
-
-    /// Every collection's table, and what may be done with it.
-    async fn tables(&mut self, described: Option<&Description>) -> Result<(), Ended> {
-        let before = self.checkup.checks.len();
-        if let Some(description) = described {
-            for check in fit::collections(self.config, self.rules, &description.tables) {
-                if check.state != State::Ok {
-                    let name = if check.name == "row_security" { "row-level security" } else { "schema" };
-                    self.checkup.add(name, check.state, check.message, check.advice);
-                }
-            }
-        }
-        for (at, rules) in self.rules.iter().enumerate() {
-            let table = described.and_then(|description| description.tables.get(at));
-            if table.is_some_and(|table| !table.exists) {
-                continue;
-            }
-            if !self.reads(rules).await? {
-                continue;
-            }
-            let role = described.and_then(|description| description.role.as_deref());
-            let told = table.zip(role).and_then(|(table, role)| access::of_kit(rules, table, role));
-            let said = match told {
-                Some(said) => said,
-                None => self.dry_run(rules).await?.into_iter().collect(),
-            };
-            for one in said {
-                self.checkup.add("row-level security", one.state, one.found, one.next);
-            }
-        }
-        let is_well =
-            |name: &str| !self.checkup.checks[before..].iter().any(|one| one.check == name && one.state != State::Ok);
-        let (schema, rights) = (is_well("schema"), is_well("row-level security"));
-        if schema {
-            self.checkup.ok("schema", format!("{} collections fit the server's tables", self.rules.len()));
-        }
-        if rights {
-            let told = described.and_then(|description| description.role.as_deref());
-            self.checkup.ok(
-                "row-level security",
-                match told {
-                    Some(role) => format!("grants and policies let {role} do what the collections need"),
-                    None => {
-                        "nothing that the collections need is denied by a grant; what policies say only the server \
-                             kit can tell"
-                            .to_owned()
-                    }
-                },
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether a collection can be read as a pull would.
-    async fn reads(&mut self, rules: &CollectionRules) -> Result<bool, Ended> {
-        let name = &rules.name;
-        match self.server.sees_a_row(name).await {
-            Ok(false) if rules.direction.pulls() => {
-                let here = self.known.on_server.get(&**name).copied().unwrap_or_default();
-                if here > 0 {
-                    let found = format!("{name}: {here} rows came from the server once, and it shows none of them now");
-                    let next = match self.token {
-                        None => "sign in: policies of row-level security hide rows from whoever is not",
-                        Some(_) => "look whether policies hide them from this user; tidelock audit tells what differs",
-                    };
-                    self.checkup.warn("row-level security", found, next);
-                }
-                Ok(true)
-            }
-            Ok(_) => Ok(true),
-            Err(fault) if fault.concerns_everything() => Err(self.cut(fault).await),
-            Err(fault) if fault.code.as_deref() == Some(DENIED) => {
-                let next = match self.token {
-                    None => format!("sign in, or grant select on {} to anon", rules.table),
-                    Some(_) => format!("grant select on {} to authenticated", rules.table),
-                };
-                self.checkup.fail("row-level security", format!("{name}: it may not be read ({fault})"), next);
-                Ok(false)
-            }
-            Err(fault) => {
-                let next = match fault.code.as_deref() {
-                    Some("PGRST205" | "42P01") => format!(
-                        "make the table {}, or mend [collections.{name}] table; if it is there, tell PostgREST: \
-                         notify pgrst, 'reload schema'",
-                        rules.table
-                    ),
-                    _ => "make the table and [collections] agree".to_owned(),
-                };
-                self.checkup.fail("schema", format!("{name}: {fault}"), next);
-                Ok(false)
-            }
-        }
-    }
-
-    /// What is denied of what a push needs. What comes of policies is not seen: no row is touched.
-    async fn dry_run(&mut self, rules: &CollectionRules) -> Result<Option<access::Said>, Ended> {
-        let mut denied = Vec::new();
-        if rules.direction.pushes() {
-            for attempt in [Attempt::Insert, Attempt::Update, Attempt::Delete] {
-                match self.server.attempt(&rules.name, attempt).await {
-                    Err(fault) if fault.code.as_deref() == Some(DENIED) => denied.push(attempt.verb()),
-                    Err(fault) if fault.concerns_everything() => return Err(self.cut(fault).await),
-                    // Anything else says nothing about rights.
-                    Ok(()) | Err(_) => {}
-                }
-            }
-        }
-        Ok(access::of_dry_run(rules, &denied))
-    }
+/// Whether what goes to this address can be read on its way: it is not encrypted, and not of this machine.
+fn is_open_to_others(url: &str) -> bool {
+    let Some(url) = Url::parse(url).ok().filter(|url| url.scheme() == "http") else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The version in `postgrest/12.2.3` and in `12.2.3 (519615d)`.
@@ -338,6 +195,18 @@ fn major(version: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_machine_goes_without_encryption() {
+        for local in ["http://127.0.0.1:54321", "http://LOCALHOST", "http://[::1]:9/x", "https://a.example"] {
+            assert!(!is_open_to_others(local), "{local}");
+        }
+        for open in
+            ["http://localhost.evil.example", "http://127.0.0.1.evil.example", "HTTP://a.example", "http://10.0.0.1"]
+        {
+            assert!(is_open_to_others(open), "{open}");
+        }
+    }
 
     #[test]
     fn a_version_is_found_in_the_servers_name_and_in_its_description() {

@@ -26,7 +26,8 @@ pub(crate) struct Store {
     pub status: Status,
     /// Parked operations, the first ones.
     pub parked: Vec<QueuedOperation>,
-    pub backups: Result<BackupInfo, String>,
+    /// Nothing where a backup is at work.
+    pub backups: Result<Option<BackupInfo>, String>,
     /// The database that the store was synced with, where that has the kit.
     pub epoch: Option<String>,
 }
@@ -90,8 +91,11 @@ impl Store {
             }
             _ => checkup.warn("queue", found, "look at the causes: tidelock queue list --state parked"),
         }
+        let seen = self.parked.len();
+        let is_part = u64::try_from(seen).is_ok_and(|seen| seen < parked);
+        let of = if is_part { format!(" of the first {seen}") } else { String::new() };
         for cause in causes(&self.parked).into_iter().take(CAUSES) {
-            checkup.warn("parked", format!("{} for: {}", cause.number, cause.told), cause.way_out());
+            checkup.warn("parked", format!("{}{of} for: {}", cause.number, cause.told), cause.way_out());
         }
         if let Some(since) = self.status.stalled_since {
             let reason = self.status.stalled_reason.as_deref().unwrap_or("no reason is known");

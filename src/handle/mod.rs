@@ -77,6 +77,8 @@ struct Inner {
     rules: Arc<[CollectionRules]>,
     config: RwLock<Config>,
     token: Arc<RwLock<Option<SecretString>>>,
+    /// Held while the whole store is read for the doctor.
+    examining: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a host gives beside the configuration.
@@ -220,6 +222,7 @@ impl Tidelock {
             rules,
             config,
             token,
+            examining: Arc::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

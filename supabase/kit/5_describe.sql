@@ -29,15 +29,19 @@ as $$
     'delete', has_table_privilege(relation, 'delete'))
 $$;
 
--- For what there is a permissive policy that counts for the caller; null where row-level security does not apply to them.
+-- For what there is a permissive policy that counts for the caller, and whether restrictive ones narrow that; null where
+-- row-level security does not apply to them.
 create or replace function tidelock.policies_on(relation oid) returns json
 language sql stable set search_path = ''
 as $$
-  select json_build_object('select', coalesce(bool_or(p.polcmd in ('*', 'r')), false),
-    'insert', coalesce(bool_or(p.polcmd in ('*', 'a')), false), 'update', coalesce(bool_or(p.polcmd in ('*', 'w')), false),
-    'delete', coalesce(bool_or(p.polcmd in ('*', 'd')), false))
+  select json_build_object(
+    'select', coalesce(bool_or(p.polpermissive and p.polcmd in ('*', 'r')), false),
+    'insert', coalesce(bool_or(p.polpermissive and p.polcmd in ('*', 'a')), false),
+    'update', coalesce(bool_or(p.polpermissive and p.polcmd in ('*', 'w')), false),
+    'delete', coalesce(bool_or(p.polpermissive and p.polcmd in ('*', 'd')), false),
+    'restrictive', coalesce(bool_or(not p.polpermissive), false))
   from pg_catalog.pg_policy p
-  where p.polrelid = relation and p.polpermissive and exists (
+  where p.polrelid = relation and exists (
     select from unnest(p.polroles) as r (role)
     where r.role = 0 or pg_has_role(r.role, 'usage'))
   having row_security_active(relation)
@@ -50,9 +54,10 @@ as $$
 declare
   described oid;
   row_security boolean;
+  is_view boolean;
   attached tidelock.tables;
 begin
-  select c.oid, c.relrowsecurity into described, row_security
+  select c.oid, c.relrowsecurity, c.relkind in ('v', 'm', 'f') into described, row_security, is_view
   from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where (name in (n.nspname || '.' || c.relname, format('%I.%I', n.nspname, c.relname))
       or n.nspname = 'public' and name in (c.relname, quote_ident(c.relname)))
@@ -66,7 +71,7 @@ begin
   return json_build_object(
     'table', name, 'exists', true, 'attached', attached.relation is not null, 'owner', attached.owner,
     'soft', attached.soft, 'shared', coalesce(attached.shared, false), 'row_security', row_security,
-    'grants', tidelock.grants_on(described), 'policies', tidelock.policies_on(described),
+    'view', is_view, 'grants', tidelock.grants_on(described), 'policies', tidelock.policies_on(described),
     'key', (
       select coalesce(json_agg(a.attname order by k.at), '[]')
       from pg_catalog.pg_index i
@@ -91,10 +96,12 @@ $$;
 
 -- What is installed here and what these tables are like, to compare with what a device is configured for:
 --   {"version", "epoch", "role", "postgres", "tables": [{"table", "exists", "attached", "key": [...], "owner", "soft",
---    "shared", "row_security", "grants": {"select", "insert", "update", "delete"}, "policies": the same or null,
---    "columns": [{"name", "type", "nullable"}], "references": [{"columns", "table", "referenced"}]} …]}
--- with `role` the caller's, `postgres` the number of PostgreSQL's version, and one entry a table, at the same place. A name may be quoted or not, as devices know it. Of a table that the caller may not read, `exists` is false and nothing else
--- is told. The table of a reference is its schema and name with a dot between, as they are.
+--    "shared", "row_security", "view", "grants": {"select", "insert", "update", "delete"},
+--    "policies": the same and "restrictive", or null, "columns": [{"name", "type", "nullable"}],
+--    "references": [{"columns", "table", "referenced"}]} …]}
+-- with `role` the caller's, `postgres` the number of PostgreSQL's version, and one entry a table, at the same place. A name
+-- may be quoted or not, as devices know it. Of a table that the caller may not read, `exists` is false and nothing else is
+-- told. The table of a reference is its schema and name with a dot between, as they are.
 create or replace function public.tidelock_describe(tables text[]) returns json
 language sql stable set search_path = ''
 as $$

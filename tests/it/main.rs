@@ -19,6 +19,8 @@ mod command_line_synced;
 mod conflicts;
 mod doctor;
 mod doctor_bundle;
+mod doctor_changes_nothing;
+mod doctor_rights;
 mod elsewhere;
 mod events;
 mod fleet;

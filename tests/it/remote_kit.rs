@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tidelock::adapters::supabase::KIT_VERSION;
+use tidelock::adapters::supabase::{KIT_LEAST, KIT_VERSION};
 use tidelock_testbed::Project;
 
 use crate::command_line::{Desk, Done};
@@ -71,7 +71,7 @@ async fn without_the_kit_the_check_says_what_to_do() {
     let world = World::new().await;
     let desk = desk(&world, "");
     let (exit, report, unwell) = checked(&desk);
-    assert_eq!((exit, &report["kit"]), (1, &json!({ "installed": false, "version": null, "needed": KIT_VERSION })));
+    assert_eq!((exit, &report["kit"]), (1, &json!({ "installed": false, "version": null, "needed": KIT_LEAST })));
     assert_eq!(unwell, ["failure kit the server kit is not installed"]);
     let words = desk.run(&["remote", "check"]);
     assert!(words.exit == 1 && words.said.contains("→ apply what `tidelock remote sql` prints"), "{}", words.said);
@@ -88,7 +88,7 @@ async fn what_is_printed_can_be_applied_twice_and_then_all_is_well() {
         let (exit, report, unwell) = checked(&desk);
         assert_eq!(
             (exit, &report["kit"]),
-            (0, &json!({ "installed": true, "version": KIT_VERSION, "needed": KIT_VERSION })),
+            (0, &json!({ "installed": true, "version": KIT_VERSION, "needed": KIT_LEAST })),
             "{report}"
         );
         // Everybody's tables have nobody as their owner.
@@ -104,7 +104,11 @@ async fn what_is_printed_can_be_applied_twice_and_then_all_is_well() {
     let doctor = desk.ok(&["doctor"]);
     assert!(doctor.lines().any(|line| line.starts_with("ok") && line.contains("server kit")), "{doctor}");
     world.project.sql("update tidelock.kit set version = 0").await.unwrap();
-    assert_eq!(checked(&desk).2[0], format!("failure kit version 0 is installed, and this build needs {KIT_VERSION}"));
+    assert_eq!(checked(&desk).2[0], format!("failure kit version 0 is installed, and this build needs {KIT_LEAST}"));
+    world.project.sql(&format!("update tidelock.kit set version = {KIT_LEAST}")).await.unwrap();
+    let (exit, _, unwell) = checked(&desk);
+    assert_eq!(exit, 0, "what works is no failure: {unwell:?}");
+    assert!(unwell[0].starts_with("warning kit version 2 is installed: it works, and only 3 can tell"), "{unwell:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

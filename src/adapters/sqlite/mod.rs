@@ -72,8 +72,8 @@ pub use sizes::{Sizes, Stats};
 pub(crate) use suspicion::{examine, is_suspect, suspect, trust};
 pub use versions::{Difference, FieldChange, RoundKind, RoundView, field_changes};
 pub use wal::LogPosition;
-pub use writer::SqliteStore;
 pub(crate) use writer::file as database;
+pub use writer::{SqliteStore, has_none};
 
 /// A store's files and folders, the database last.
 pub(crate) const FILES: [&str; 5] = ["log", "tidelock.db-journal", "tidelock.db-shm", "tidelock.db-wal", "tidelock.db"];

@@ -284,6 +284,11 @@ pub(crate) fn file(directory: &std::path::Path) -> PathBuf {
     directory.join(FILE)
 }
 
+/// Whether there is no store in this folder; where that cannot be told, opening it says why.
+pub fn has_none(directory: &std::path::Path) -> bool {
+    matches!(file(directory).try_exists(), Ok(false))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::world::{World, document, id, row, said};

@@ -47,11 +47,12 @@ pub struct TableDescription {
     pub shared: bool,
     /// Whether row-level security is on.
     pub row_security: bool,
+    /// Whether it is a view or a foreign table: what is behind it has policies of its own.
+    pub view: bool,
     /// What that role may do by its grants; kits before version 3 do not tell.
     pub grants: Option<Rights>,
-    /// What a permissive policy of row-level security lets that role do at least to some rows; nothing where row-level
-    /// security does not apply to it.
-    pub policies: Option<Rights>,
+    /// What policies of row-level security there are for that role; nothing where row-level security does not apply to it.
+    pub policies: Option<Policies>,
     /// Its columns.
     pub columns: Vec<ColumnDescription>,
     /// Its foreign keys.
@@ -70,6 +71,17 @@ pub struct Rights {
     pub update: bool,
     /// Delete rows.
     pub delete: bool,
+}
+
+/// Policies of row-level security.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Policies {
+    /// For what there is a permissive one. Which rows it lets through only the rows themselves show.
+    #[serde(flatten)]
+    pub permitted: Rights,
+    /// Whether restrictive ones narrow that.
+    pub restrictive: bool,
 }
 
 /// A column.

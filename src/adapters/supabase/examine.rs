@@ -1,5 +1,7 @@
 //! Looks at the server for the doctor: what answers, and what this user may do. Nothing is changed by it, there or here.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -15,6 +17,23 @@ use super::{Description, Plain, PlainOptions, SetupError, fault};
 /// A server that is looked at.
 pub(crate) struct Examination {
     plain: Plain,
+    /// How long one answer is waited for.
+    step: Duration,
+}
+
+/// Why there is no good answer.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// None came in time.
+    Late,
+    /// It came, or there was no way to it.
+    Fault(Fault),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 /// What a dry run tries.
@@ -53,8 +72,15 @@ struct Info {
 impl Examination {
     /// Prepares requests to a project, none of which takes long. Nothing is sent.
     pub fn new(options: PlainOptions) -> Result<Self, SetupError> {
-        let timeout = options.timeout.min(DOCTOR_STEP);
-        Ok(Self { plain: Plain::new(PlainOptions { timeout, ..options })? })
+        let step = options.timeout.min(DOCTOR_STEP);
+        // What is late is told from what broke off, so the connection's own deadline must not be first.
+        let timeout = step.saturating_mul(2);
+        Ok(Self { plain: Plain::new(PlainOptions { timeout, ..options })?, step })
+    }
+
+    /// How long one answer is waited for, in words.
+    pub fn step(&self) -> String {
+        format!("{} s", self.step.as_secs_f64())
     }
 
     /// The smallest request to PostgREST: what answers, as it names itself.
@@ -72,7 +98,10 @@ impl Examination {
         &self,
         answer: impl Future<Output = Result<super::http::Answer, Fault>>,
     ) -> Result<Option<String>, Fault> {
-        let answer = in_time(answer).await?;
+        let answer = self.in_time(answer).await.map_err(|trouble| match trouble {
+            Trouble::Late => Fault::new(FaultKind::Transient, format!("no answer within {}", self.step())),
+            Trouble::Fault(fault) => fault,
+        })?;
         let is_json = serde_json::from_slice::<&RawValue>(&answer.body).is_ok();
         if is_json { Ok(answer.server) } else { Err(fault::not_json(answer.status, &answer.body)) }
     }
@@ -80,17 +109,17 @@ impl Examination {
     /// PostgREST's version as its description of itself has it; many gateways keep that to themselves.
     pub async fn version(&self) -> Option<String> {
         let question = Question::get(format!("{}/rest/v1/", self.plain.base));
-        let answer = in_time(self.plain.link.send(question)).await.ok()?;
+        let answer = self.in_time(self.plain.link.send(question)).await.ok()?;
         serde_json::from_slice::<OpenApi>(&answer.body).ok().map(|described| described.info.version)
     }
 
     /// As [`Plain::describe`].
-    pub async fn describe(&self, tables: &[&str]) -> Result<Option<Description>, Fault> {
-        in_time(self.plain.describe(tables)).await
+    pub async fn describe(&self, tables: &[&str]) -> Result<Option<Description>, Trouble> {
+        self.in_time(self.plain.describe(tables)).await
     }
 
     /// Reads one row of a collection as a pull would; whether there is one that this user may see.
-    pub async fn sees_a_row(&self, collection: &str) -> Result<bool, Fault> {
+    pub async fn sees_a_row(&self, collection: &str) -> Result<bool, Trouble> {
         let table = self.plain.table(collection)?;
         let look = async {
             let version = table.version(&self.plain.link).await?;
@@ -102,17 +131,25 @@ impl Examination {
             let rows = super::columns::rows(&answer.body, &table.key, version);
             rows.map(|rows| !rows.is_empty()).map_err(|_| fault::not_json(answer.status, &answer.body))
         };
-        in_time(look).await
+        self.in_time(look).await
     }
 
     /// Whether the server would let this user write, as far as grants decide it: the write is one that meets no row,
     /// whatever the table holds. `tx=rollback` would be no help, since not every server keeps to it.
-    pub async fn attempt(&self, collection: &str, attempt: Attempt) -> Result<(), Fault> {
+    pub async fn attempt(&self, collection: &str, attempt: Attempt) -> Result<(), Trouble> {
         let table = self.plain.table(collection)?;
         let (method, line, body) = write_without_rows(table, attempt);
         let schema = table.schema.as_ref();
         let question = Question { method, line, schema, prefer: Some("return=minimal"), body };
-        in_time(self.plain.link.send(question)).await.map(drop)
+        self.in_time(self.plain.link.send(question)).await.map(drop)
+    }
+
+    /// A server that sends its answer drop by drop does not hold the doctor up.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Trouble> {
+        match tokio::time::timeout(self.step, work).await {
+            Ok(answer) => answer.map_err(Trouble::Fault),
+            Err(_) => Err(Trouble::Late),
+        }
     }
 
     /// The server's clock less this device's, in milliseconds, once an answer told it.
@@ -137,12 +174,6 @@ fn write_without_rows(table: &Table, attempt: Attempt) -> (Method, String, Optio
         }
         Attempt::Delete => (Method::DELETE, none.on(&table.path), None),
     }
-}
-
-/// A server that sends its answer drop by drop does not hold the doctor up.
-async fn in_time<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    let late = |_| Fault::new(FaultKind::Transient, format!("no answer within {} s", DOCTOR_STEP.as_secs()));
-    tokio::time::timeout(DOCTOR_STEP, work).await.map_err(late)?
 }
 
 #[cfg(test)]

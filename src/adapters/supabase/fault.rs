@@ -10,7 +10,7 @@ use tidelock_actors::model::{Fault, FaultKind};
 /// Characters of an answer that is not JSON that are worth showing.
 const SHOWN_CHARACTERS: usize = 160;
 /// What PostgreSQL calls a denial, by row-level security or by a missing grant.
-const DENIED: &str = "42501";
+pub(crate) const DENIED: &str = "42501";
 /// A value for a column that the server generates.
 const GENERATED: &str = "428C9";
 

@@ -28,6 +28,9 @@ pub const KIT_SQL: &str = concat!(
 /// The version of the server kit that this build goes with.
 pub const KIT_VERSION: u32 = 3;
 
+/// The oldest version that this build works with: what came since only lets the doctor tell more.
+pub const KIT_LEAST: u32 = 2;
+
 /// A table that is brought into the kit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {

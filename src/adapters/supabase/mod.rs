@@ -62,11 +62,12 @@ use tidelock_actors::ports::{Digesting, Digests, Fetched, Heard, Nature, PullReq
 pub(crate) use account::Account;
 pub use chosen::{Chosen, KitOptions, Sender};
 pub(crate) use claims::Claims;
-pub use describe::{ColumnDescription, Description, Reference, Rights, TableDescription};
-pub(crate) use examine::{Attempt, Examination};
+pub use describe::{ColumnDescription, Description, Policies, Reference, Rights, TableDescription};
+pub(crate) use examine::{Attempt, Examination, Trouble};
+pub(crate) use fault::DENIED;
 use http::Link;
 pub use http::TokenSource;
-pub use installation::{Attachment, KIT_SQL, KIT_VERSION, installation, removal};
+pub use installation::{Attachment, KIT_LEAST, KIT_SQL, KIT_VERSION, installation, removal};
 pub use kit::SERVER_EPOCH;
 use pull::Stride;
 pub(crate) use request_line::{Query, condition};

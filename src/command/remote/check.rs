@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidelock::Config;
-use tidelock::adapters::supabase::{Description, KIT_VERSION};
+use tidelock::adapters::supabase::{Description, KIT_LEAST};
 use tidelock::doctor::State;
 use tidelock::doctor::fit::{self, Check};
 use tidelock::model::Direction;
@@ -29,6 +29,7 @@ struct Report {
 struct Kit {
     installed: bool,
     version: Option<u32>,
+    /// The oldest version that works.
     needed: u32,
 }
 
@@ -54,7 +55,7 @@ pub async fn check(config: &Config, output: Output) -> Result<(), Failure> {
         checks.extend(fit::collections(config, &rules, &description.tables));
     }
     let has_failed = checks.iter().any(|check| check.state == State::Failure);
-    let report = Report { kit: Kit { installed: version.is_some(), version, needed: KIT_VERSION }, checks };
+    let report = Report { kit: Kit { installed: version.is_some(), version, needed: KIT_LEAST }, checks };
     output.print(&report, |report| {
         lines(report.checks.iter().map(|check| (check.state, check.name, &*check.message, &*check.advice)))
     })?;

@@ -179,7 +179,7 @@ impl Kit {
             Some("PGRST202") => Fault { message: gone(function), details: None, ..fault },
             Some(BEHIND) => Fault { kind: FaultKind::Behind, ..fault },
             // About the call, not about an operation: those have verdicts of their own.
-            Some("42501" | "42883") => Fault { kind: FaultKind::Schema, ..fault },
+            Some(fault::DENIED | "42883") => Fault { kind: FaultKind::Schema, ..fault },
             _ => fault,
         })
     }

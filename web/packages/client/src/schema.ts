@@ -2059,6 +2059,11 @@ export interface components {
              */
             bytes: number;
             /**
+             * @description Whether the last write found the disk full.
+             * @default false
+             */
+            disk_full: boolean;
+            /**
              * Format: uint64
              * @description `storage.quota`; nothing where there is none.
              */
