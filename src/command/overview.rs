@@ -52,6 +52,7 @@ fn status_words(status: &Status) -> String {
             .map(|offset| ("clock", clock_words(offset))),
     );
     lines.extend(status.last_error.iter().map(|error| ("last error", error.clone())));
+    lines.extend(status.backup_error.iter().map(|error| ("backup error", error.clone())));
     lines.extend(status.backups_published_at.iter().map(|at| ("backups told of", at.to_string())));
     lines.extend(status.publish_error.iter().map(|error| ("not told of", error.clone())));
     if status.storage.state != Fullness::Ok {
