@@ -66,8 +66,10 @@ impl Disk {
     /// Fills the disk but for so many bytes, or empties it of that again.
     pub fn fill(&self, desk: &Desk, free: Option<u64>) {
         let script = match free {
+            // A process that writes at the same time may take the last of it: the disk is as full as wanted all the same.
             Some(free) => format!(
-                "free=$(df --output=avail -B1 disk | tail -1); head -c $((free - {free})) /dev/zero > disk/filler"
+                "avail() {{ df --output=avail -B1 disk | tail -1; }}; \
+                 head -c $(($(avail) - {free})) /dev/zero > disk/filler || [ $(avail) -le {free} ]"
             ),
             None => "rm disk/filler".to_owned(),
         };
