@@ -29,7 +29,7 @@ export function status(changes: Partial<Status> = {}): Status {
     backup_error: null,
     backups_published_at: null,
     publish_error: null,
-    storage: { bytes: 0, quota_bytes: null, state: "ok" },
+    storage: { bytes: 0, quota_bytes: null, state: "ok", disk_full: false },
     logger: { pending: 0, shed: 0, folded: 0, refused: 0, last_shipped_at: null, last_error: null },
     collections: {},
     parts: {},
